@@ -1,0 +1,201 @@
+// Package addr reads the addresses that people write and tells how far an address reaches.
+//
+// There are three things that a person names: where to listen ([ParseListen]), a place to join ([ParseJoin]) and a
+// peer ([ParsePeer]). All three take the short forms (host:port, ID@host:port) and multiaddrs.
+package addr
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// ParsePeer reads a peer: "ID", "ID@host:port" or a multiaddr that ends in /p2p/ID. The addresses of the result are
+// empty for a bare ID, and are without /p2p/ID otherwise.
+func ParsePeer(s string) (peer.AddrInfo, error) {
+	switch {
+	case strings.HasPrefix(s, "/"):
+		info, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("peer %q: not a multiaddr that ends in /p2p/ID: %w", s, err)
+		}
+		return *info, nil
+	case strings.Contains(s, "@"):
+		name, hostport, _ := strings.Cut(s, "@")
+		id, err := peer.Decode(name)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("peer %q: %q is not a peer ID: %w", s, name, err)
+		}
+		addrs, err := fromHostPort(hostport)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("peer %q: %w", s, err)
+		}
+		return peer.AddrInfo{ID: id, Addrs: addrs}, nil
+	default:
+		id, err := peer.Decode(s)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("peer %q: not a peer ID, ID@host:port or multiaddr: %w", s, err)
+		}
+		return peer.AddrInfo{ID: id}, nil
+	}
+}
+
+// ParseJoin reads a place to join: what [ParsePeer] reads except a bare ID, and also "host:port" and a multiaddr
+// without a peer ID, for which the ID of the result is empty.
+func ParseJoin(s string) (peer.AddrInfo, error) {
+	switch {
+	case strings.HasPrefix(s, "/"):
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("address %q: %w", s, err)
+		}
+		if _, err := a.ValueForProtocol(ma.P_P2P); err == nil {
+			return ParsePeer(s)
+		}
+		return peer.AddrInfo{Addrs: []ma.Multiaddr{a}}, nil
+	case strings.Contains(s, "@"):
+		return ParsePeer(s)
+	default:
+		if _, err := peer.Decode(s); err == nil {
+			return peer.AddrInfo{}, fmt.Errorf("address %q: a peer ID alone names no place: write %s@host:port", s, s)
+		}
+		addrs, err := fromHostPort(s)
+		if err != nil {
+			return peer.AddrInfo{}, fmt.Errorf("address %q: %w", s, err)
+		}
+		return peer.AddrInfo{Addrs: addrs}, nil
+	}
+}
+
+// fromHostPort returns the TCP and the QUIC address of host:port.
+func fromHostPort(s string) ([]ma.Multiaddr, error) {
+	host, port, err := SplitHostPort(s)
+	if err != nil {
+		return nil, err
+	}
+	if host == "" {
+		return nil, errors.New("the host before the port is missing")
+	}
+	if port == 0 {
+		return nil, errors.New("port 0 cannot be dialed")
+	}
+	prefix, err := hostComponent(host)
+	if err != nil {
+		return nil, err
+	}
+	return transports(prefix, port)
+}
+
+// SplitHostPort splits "host:port"; the port must be a number from 0 to 65535.
+func SplitHostPort(s string) (host string, port uint16, err error) {
+	host, p, err := net.SplitHostPort(s)
+	if err != nil {
+		var ae *net.AddrError
+		if errors.As(err, &ae) {
+			return "", 0, fmt.Errorf("%s: write host:port, for example localhost:9388 or [::1]:9388", ae.Err)
+		}
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("port %q is not a number from 0 to 65535", p)
+	}
+	return host, uint16(n), nil
+}
+
+// hostComponent turns an IP address or a host name into the first component of a multiaddr. "localhost" is
+// 127.0.0.1: a name server has no say in it.
+func hostComponent(host string) (ma.Multiaddr, error) {
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ipComponent(ip)
+	}
+	if strings.ContainsAny(host, "/ \t\r\n") {
+		return nil, fmt.Errorf("%q is not a host name", host)
+	}
+	a, err := ma.NewMultiaddr("/dns/" + host)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a host name: %w", host, err)
+	}
+	return a, nil
+}
+
+func ipComponent(ip netip.Addr) (ma.Multiaddr, error) {
+	ip = ip.Unmap()
+	s := "/ip4/" + ip.WithZone("").String()
+	if ip.Is6() {
+		s = "/ip6/" + ip.WithZone("").String()
+		if ip.Zone() != "" {
+			s = "/ip6zone/" + ip.Zone() + s
+		}
+	}
+	return ma.NewMultiaddr(s)
+}
+
+// transports returns prefix with TCP and with QUIC on the same port.
+func transports(prefix ma.Multiaddr, port uint16) ([]ma.Multiaddr, error) {
+	var out []ma.Multiaddr
+	for _, suffix := range []string{fmt.Sprintf("/tcp/%d", port), fmt.Sprintf("/udp/%d/quic-v1", port)} {
+		a, err := ma.NewMultiaddr(suffix)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, prefix.Encapsulate(a))
+	}
+	return out, nil
+}
+
+// ParseListen reads an address to listen at: "localhost:9388" (127.0.0.1 and ::1), ":9388" (all addresses),
+// "192.0.2.1:9388", "[::1]:9388", each with TCP and QUIC on the one port, or a multiaddr, which is taken as it is.
+// Port 0 stands for any free port. A host name other than localhost is refused: what it resolves to would decide who
+// can reach the node.
+func ParseListen(s string) ([]ma.Multiaddr, error) {
+	if strings.HasPrefix(s, "/") {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", s, err)
+		}
+		if _, err := a.ValueForProtocol(ma.P_P2P); err == nil {
+			return nil, fmt.Errorf("listen address %q: leave out /p2p/…: a node listens with its own identity", s)
+		}
+		return []ma.Multiaddr{a}, nil
+	}
+	host, port, err := SplitHostPort(s)
+	if err != nil {
+		return nil, fmt.Errorf("listen address %q: %w", s, err)
+	}
+	var ips []netip.Addr
+	switch host {
+	case "":
+		ips = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	case "localhost":
+		ips = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	default:
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %q is neither an IP address nor localhost: write :%d for all addresses", s, host, port)
+		}
+		ips = []netip.Addr{ip}
+	}
+	var out []ma.Multiaddr
+	for _, ip := range ips {
+		prefix, err := ipComponent(ip)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", s, err)
+		}
+		both, err := transports(prefix, port)
+		if err != nil {
+			return nil, fmt.Errorf("listen address %q: %w", s, err)
+		}
+		out = append(out, both...)
+	}
+	return out, nil
+}
