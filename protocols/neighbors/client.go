@@ -1,0 +1,109 @@
+package neighbors
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
+	"google.golang.org/grpc"
+)
+
+// timeout ends a call whose context has no deadline of its own.
+const timeout = 10 * time.Second
+
+// ErrAnswer means that a neighbor's answer breaks the protocol: too many records, or records of which not a single one
+// is valid. Errors of the call itself keep their gRPC status.
+var ErrAnswer = errors.New("answer breaks the protocol")
+
+// Ask asks the node behind cc for its neighbors and returns the records that hold: the signature and its domain are
+// right, the signer is the peer the record is about, size and age are within the limits. Others are dropped; of
+// several records of one peer the newest is kept, and addresses over [MaxAddrs] are cut. max is how many records are
+// wanted: at most [MaxRecords], which 0 means as well. An answer with more records than wanted, with more than
+// [MaxTotal] bytes of them, or with none that holds among several, is refused with [ErrAnswer].
+//
+// cc must lead to one node, not to any instance of a service. Without a deadline in ctx it gives up after 10 s. The
+// records are in the order in which they came and may include the caller's own.
+func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]peer.PeerRecord, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	if max <= 0 || max > MaxRecords {
+		max = MaxRecords
+	}
+	res, err := NewNeighborServiceClient(cc).Neighbors(ctx, &NeighborsRequest{Max: uint32(max)},
+		grpc.MaxCallRecvMsgSize(maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("neighbors: ask: %w", err)
+	}
+	records, err := verifyAll(res.GetRecords(), max)
+	if err != nil {
+		return nil, fmt.Errorf("neighbors: ask: %w: %w", ErrAnswer, err)
+	}
+	return records, nil
+}
+
+// verifyAll returns the records that hold.
+func verifyAll(received []*Record, max int) ([]peer.PeerRecord, error) {
+	if n := len(received); n > max {
+		return nil, fmt.Errorf("%d records, %d were asked for", n, max)
+	}
+	total := 0
+	for _, r := range received {
+		total += len(r.GetSignedEnvelope())
+	}
+	if total > MaxTotal {
+		return nil, fmt.Errorf("%d bytes of records, at most %d are allowed", total, MaxTotal)
+	}
+	var out []peer.PeerRecord
+	var first error
+	at := make(map[peer.ID]int)
+	for _, r := range received {
+		rec, err := verify(r)
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			continue
+		}
+		if i, ok := at[rec.PeerID]; !ok {
+			at[rec.PeerID] = len(out)
+			out = append(out, *rec)
+		} else if rec.Seq > out[i].Seq {
+			out[i] = *rec
+		}
+	}
+	if len(out) == 0 && first != nil {
+		return nil, fmt.Errorf("none of %d records holds, the first: %w", len(received), first)
+	}
+	return out, nil
+}
+
+// verify returns the record in r if it holds.
+func verify(r *Record) (*peer.PeerRecord, error) {
+	data := r.GetSignedEnvelope()
+	if n := len(data); n > MaxEnvelope {
+		return nil, fmt.Errorf("an envelope of %d bytes, at most %d are allowed", n, MaxEnvelope)
+	}
+	if age := time.Duration(r.GetAgeSeconds()) * time.Second; age > MaxAge {
+		return nil, fmt.Errorf("a record %v old, at most %v are allowed", age, MaxAge)
+	}
+	rec := &peer.PeerRecord{}
+	env, err := record.ConsumeTypedEnvelope(data, rec) // checks the signature over the peer record's domain
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(env.PayloadType, peer.PeerRecordEnvelopePayloadType) {
+		return nil, fmt.Errorf("payload type %x is not a peer record's", env.PayloadType)
+	}
+	if !rec.PeerID.MatchesPublicKey(env.PublicKey) {
+		return nil, fmt.Errorf("the record of %s is signed by someone else", rec.PeerID)
+	}
+	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), MaxAddrs)]
+	return rec, nil
+}
