@@ -19,7 +19,15 @@ const timeout = 10 * time.Second
 // is valid. Errors of the call itself keep their gRPC status.
 var ErrAnswer = errors.New("answer breaks the protocol")
 
-// Ask asks the node behind cc for its neighbors and returns the records that hold: the signature and its domain are
+// A Neighbor is a peer that a node says it is connected to, with a record that holds.
+type Neighbor struct {
+	// Record is what the peer signed. Addresses over [MaxAddrs] are cut off.
+	Record peer.PeerRecord
+	// Signed has the verified envelope itself, and its age by the word of the node that was asked.
+	Signed
+}
+
+// Ask asks the node behind cc for its neighbors and returns those whose records hold: the signature and its domain are
 // right, the signer is the peer the record is about, size and age are within the limits. Others are dropped; of
 // several records of one peer the newest is kept, and addresses over [MaxAddrs] are cut. max is how many records are
 // wanted: at most [MaxRecords], which 0 means as well. An answer with more records than wanted, with more than
@@ -27,7 +35,7 @@ var ErrAnswer = errors.New("answer breaks the protocol")
 //
 // cc must lead to one node, not to any instance of a service. Without a deadline in ctx it gives up after 10 s. The
 // records are in the order in which they came and may include the caller's own.
-func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]peer.PeerRecord, error) {
+func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Neighbor, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -49,7 +57,7 @@ func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]peer.Peer
 }
 
 // verifyAll returns the records that hold.
-func verifyAll(received []*Record, max int) ([]peer.PeerRecord, error) {
+func verifyAll(received []*Record, max int) ([]Neighbor, error) {
 	if n := len(received); n > max {
 		return nil, fmt.Errorf("%d records, %d were asked for", n, max)
 	}
@@ -60,22 +68,22 @@ func verifyAll(received []*Record, max int) ([]peer.PeerRecord, error) {
 	if total > MaxTotal {
 		return nil, fmt.Errorf("%d bytes of records, at most %d are allowed", total, MaxTotal)
 	}
-	var out []peer.PeerRecord
+	var out []Neighbor
 	var first error
 	at := make(map[peer.ID]int)
 	for _, r := range received {
-		rec, err := verify(r)
+		n, err := verify(r)
 		if err != nil {
 			if first == nil {
 				first = err
 			}
 			continue
 		}
-		if i, ok := at[rec.PeerID]; !ok {
-			at[rec.PeerID] = len(out)
-			out = append(out, *rec)
-		} else if rec.Seq > out[i].Seq {
-			out[i] = *rec
+		if i, ok := at[n.Record.PeerID]; !ok {
+			at[n.Record.PeerID] = len(out)
+			out = append(out, n)
+		} else if n.Record.Seq > out[i].Record.Seq {
+			out[i] = n
 		}
 	}
 	if len(out) == 0 && first != nil {
@@ -84,26 +92,26 @@ func verifyAll(received []*Record, max int) ([]peer.PeerRecord, error) {
 	return out, nil
 }
 
-// verify returns the record in r if it holds.
-func verify(r *Record) (*peer.PeerRecord, error) {
-	data := r.GetSignedEnvelope()
+// verify returns the neighbor in r if its record holds.
+func verify(r *Record) (Neighbor, error) {
+	data, age := r.GetSignedEnvelope(), time.Duration(r.GetAgeSeconds())*time.Second
 	if n := len(data); n > MaxEnvelope {
-		return nil, fmt.Errorf("an envelope of %d bytes, at most %d are allowed", n, MaxEnvelope)
+		return Neighbor{}, fmt.Errorf("an envelope of %d bytes, at most %d are allowed", n, MaxEnvelope)
 	}
-	if age := time.Duration(r.GetAgeSeconds()) * time.Second; age > MaxAge {
-		return nil, fmt.Errorf("a record %v old, at most %v are allowed", age, MaxAge)
+	if age > MaxAge {
+		return Neighbor{}, fmt.Errorf("a record %v old, at most %v are allowed", age, MaxAge)
 	}
-	rec := &peer.PeerRecord{}
-	env, err := record.ConsumeTypedEnvelope(data, rec) // checks the signature over the peer record's domain
+	var rec peer.PeerRecord
+	env, err := record.ConsumeTypedEnvelope(data, &rec) // checks the signature over the peer record's domain
 	if err != nil {
-		return nil, err
+		return Neighbor{}, err
 	}
 	if !bytes.Equal(env.PayloadType, peer.PeerRecordEnvelopePayloadType) {
-		return nil, fmt.Errorf("payload type %x is not a peer record's", env.PayloadType)
+		return Neighbor{}, fmt.Errorf("payload type %x is not a peer record's", env.PayloadType)
 	}
 	if !rec.PeerID.MatchesPublicKey(env.PublicKey) {
-		return nil, fmt.Errorf("the record of %s is signed by someone else", rec.PeerID)
+		return Neighbor{}, fmt.Errorf("the record of %s is signed by someone else", rec.PeerID)
 	}
 	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), MaxAddrs)]
-	return rec, nil
+	return Neighbor{Record: rec, Signed: Signed{Envelope: data, Age: age}}, nil
 }
