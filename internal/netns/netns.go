@@ -1,87 +1,172 @@
 // Package netns builds networks of several hosts on one machine for tests: each host is a Linux network namespace with
-// an interface eth0 on a bridge. It needs root and the ip command, and skips the test without them.
+// an interface eth0 on a bridge, which stands in a namespace of its own. It needs root and the ip command, and skips
+// the test without them.
 //
 // A process of a test is moved into a host by starting it there ([Host.Command], [Host.Self]); single system calls,
 // such as opening a socket, can be made from the test's own process ([Host.Do]).
 package netns
 
 import (
-	"context"
-	"net/netip"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
-// A Lab is a set of hosts and bridges that lives as long as its test.
-type Lab struct{ tb testing.TB }
+// namesDir is where ip netns keeps the names of namespaces.
+const namesDir = "/run/netns"
+
+// prefix begins the name of every namespace of this package; the number of the process follows.
+const prefix = "p2ptest-"
+
+// A Lab is a set of hosts and bridges that lives as long as its test. Its methods and those of its hosts may be called
+// concurrently; they fail the test when the system refuses, so they are for the test's own goroutine and those that
+// end before the test.
+type Lab struct {
+	tb testing.TB
+
+	mu      sync.Mutex
+	names   []string // namespaces, in order of creation
+	bridges int
+}
 
 // New returns an empty lab, or skips the test, with the reason, where none can be built. Everything in it is removed
 // by tb.Cleanup, after the processes in it were killed; what a killed test left behind is removed by a later New.
-func New(tb testing.TB) *Lab { return &Lab{tb: tb} }
-
-// A Bridge is an Ethernet segment. Its hosts have the addresses 10.x.y.0/24 and fd10:x:y::/64.
-type Bridge struct{ lab *Lab }
-
-// Bridge adds an Ethernet segment.
-func (l *Lab) Bridge() *Bridge { return &Bridge{lab: l} }
-
-// A Host is a network namespace.
-type Host struct {
-	lab  *Lab
-	name string
+func New(tb testing.TB) *Lab {
+	tb.Helper()
+	if err := usable(); err != nil {
+		tb.Skipf("no network namespaces: %v", err)
+	}
+	sweep()
+	l := &Lab{tb: tb}
+	tb.Cleanup(l.remove)
+	return l
 }
 
-// Host adds a host that has only the loopback interface, which is up.
-func (l *Lab) Host() *Host { return &Host{lab: l} }
+// usable tells why no namespace can be built here. It tries.
+func usable() error {
+	if runtime.GOOS != "linux" {
+		return errors.New("they are a thing of Linux")
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("they take root")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		return errors.New("the command ip (iproute2) is missing")
+	}
+	name := newName()
+	if err := ip("netns", "add", name); err != nil {
+		return err
+	}
+	defer func() { _ = ip("netns", "del", name) }()
+	if err := ip("-n", name, "link", "add", "br0", "type", "bridge"); err != nil {
+		return err
+	}
+	return ip("-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+}
 
-// Host adds a host with the interface eth0 on the bridge, with an IPv4 and an IPv6 address.
-func (b *Bridge) Host() *Host { return &Host{lab: b.lab} }
+// newName makes the name of a namespace, unique on this machine.
+func newName() string {
+	return fmt.Sprintf("%s%d-%s", prefix, os.Getpid(), strings.ToLower(rand.Text()[:10]))
+}
 
-// Attach gives a host one more interface of that name, on the bridge, with an IPv4 and an IPv6 address.
-func (b *Bridge) Attach(h *Host, ifname string) {}
+// sweep removes the namespaces of processes that have ended.
+func sweep() {
+	entries, err := os.ReadDir(namesDir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok {
+			continue
+		}
+		number, _, _ := strings.Cut(rest, "-")
+		pid, err := strconv.Atoi(number)
+		if err != nil || pid <= 1 || pid == os.Getpid() {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("/proc", number)); errors.Is(err, os.ErrNotExist) {
+			removeNamespace(e.Name())
+		}
+	}
+}
 
-// Name is the name of the namespace, as ip netns knows it.
-func (h *Host) Name() string { return h.name }
+// namespace adds one, with its loopback interface up.
+func (l *Lab) namespace() string {
+	l.tb.Helper()
+	name := newName()
+	l.mu.Lock()
+	l.names = append(l.names, name)
+	l.mu.Unlock()
+	l.must("netns", "add", name)
+	l.must("-n", name, "link", "set", "lo", "up")
+	return name
+}
 
-// IP is the IPv4 address of an interface as last set.
-func (h *Host) IP(ifname string) netip.Addr { return netip.Addr{} }
+// remove kills what runs in the lab and removes it.
+func (l *Lab) remove() {
+	l.mu.Lock()
+	names := l.names
+	l.names = nil
+	l.mu.Unlock()
+	for _, name := range names {
+		removeNamespace(name)
+	}
+}
 
-// IP6 is the IPv6 address of an interface as last set, not the link-local one.
-func (h *Host) IP6(ifname string) netip.Addr { return netip.Addr{} }
+func removeNamespace(name string) {
+	for range 3 {
+		pids := processes(name)
+		for _, pid := range pids {
+			if p, err := os.FindProcess(pid); err == nil && pid != os.Getpid() {
+				_ = p.Signal(syscall.SIGKILL)
+			}
+		}
+		if len(pids) == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	_ = ip("netns", "del", name)
+}
 
-// SetIP replaces the IPv4 address of an interface by another of the bridge's network and returns it.
-func (h *Host) SetIP(ifname string) netip.Addr { return netip.Addr{} }
+// processes lists the processes in a namespace.
+func processes(name string) []int {
+	out, err := exec.Command("ip", "netns", "pids", name).Output() //nolint:noctx // ends by itself
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for field := range strings.FieldsSeq(string(out)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
 
-// Command returns a command that will run in the host. It is killed when ctx ends.
-func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd { return nil }
+// ip runs the ip command.
+func ip(args ...string) error {
+	out, err := exec.Command("ip", args...).CombinedOutput() //nolint:noctx // ends by itself
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
 
-// Self returns the test's own binary as a command that will run in the host; env (KEY=value) tells it what to be.
-// The binary's TestMain looks at env before it runs tests.
-func (h *Host) Self(ctx context.Context, env ...string) *exec.Cmd { return nil }
-
-// Do calls f on a thread that is in the host. Sockets that f itself opens belong to the host for good; goroutines
-// that f starts do not run in the host.
-func (h *Host) Do(f func() error) error { return nil }
-
-// Pull pulls the cable of an interface: the host sees that the carrier is gone.
-func (h *Host) Pull(ifname string) {}
-
-// Plug puts the cable back.
-func (h *Host) Plug(ifname string) {}
-
-// Cut takes an interface off the bridge: packets are lost, but the host sees its carrier as before.
-func (h *Host) Cut(ifname string) {}
-
-// Mend undoes Cut.
-func (h *Host) Mend(ifname string) {}
-
-// DropInbound makes the host drop what comes in, silently, as a firewall does: all TCP, and all UDP except to
-// multicast DNS, on all interfaces but loopback. Established connections that the host opened itself are cut as well,
-// for answers are not let in either.
-func (h *Host) DropInbound() {}
-
-// AcceptInbound undoes DropInbound.
-func (h *Host) AcceptInbound() {}
-
-// IPRun runs the ip command in the host and fails the test when it fails.
-func (h *Host) IPRun(args ...string) {}
+func (l *Lab) must(args ...string) {
+	l.tb.Helper()
+	if err := ip(args...); err != nil {
+		l.tb.Fatalf("netns: %v", err)
+	}
+}
