@@ -1,0 +1,86 @@
+package nodeinfo
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// dial serves what register registers in memory and returns a channel to it, and what ends both.
+func dial(tb testing.TB, register func(*grpc.Server)) (cc *grpc.ClientConn, stop func()) {
+	tb.Helper()
+	lis := bufconn.Listen(1 << 16)
+	srv := grpc.NewServer()
+	register(srv)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(lis) }()
+	cc, err := grpc.NewClient("passthrough:///memory",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cc, func() {
+		_ = cc.Close()
+		srv.Stop()
+		<-served
+	}
+}
+
+// node is a Node that says what it is told to say.
+type node struct {
+	info     Info
+	services map[string]grpc.ServiceInfo
+}
+
+func (n node) Info() Info                                  { return n.info }
+func (n node) GetServiceInfo() map[string]grpc.ServiceInfo { return n.services }
+
+// serving serves n and returns a channel to it.
+func serving(t *testing.T, n Node) *grpc.ClientConn {
+	t.Helper()
+	cc, stop := dial(t, func(s *grpc.Server) { Register(s, n) })
+	t.Cleanup(stop)
+	return cc
+}
+
+// a liar is a server that breaks the protocol.
+type liar struct {
+	UnimplementedNodeInfoServiceServer
+	payload  []byte
+	info     *InfoResponse
+	services []*Service
+	delay    time.Duration
+}
+
+func (l liar) Ping(ctx context.Context, _ *PingRequest) (*PingResponse, error) {
+	if l.delay > 0 {
+		select {
+		case <-time.After(l.delay):
+		case <-ctx.Done():
+		}
+	}
+	return &PingResponse{Payload: l.payload}, nil
+}
+
+func (l liar) Info(context.Context, *InfoRequest) (*InfoResponse, error) { return l.info, nil }
+
+func (l liar) Services(context.Context, *ServicesRequest) (*ServicesResponse, error) {
+	return &ServicesResponse{Services: l.services}, nil
+}
+
+// lying serves l and returns a channel to it.
+func lying(t *testing.T, l liar) *grpc.ClientConn {
+	t.Helper()
+	cc, stop := dial(t, func(s *grpc.Server) { RegisterNodeInfoServiceServer(s, l) })
+	t.Cleanup(stop)
+	return cc
+}
