@@ -1,0 +1,133 @@
+package grpcstream
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+
+	"github.com/lynn9388/p2p/internal/safetext"
+
+	grpcpeer "google.golang.org/grpc/peer"
+)
+
+// reservedMetadata is the prefix of metadata that only this side may set.
+const reservedMetadata = "p2p-"
+
+const healthWatch = "/grpc.health.v1.Health/Watch"
+
+// Every call is decided in admit, before its request is decoded. Unary methods get there from the handler that
+// guardService puts into the descriptor, everything else (streams, unknown methods) from guardStream, the outermost
+// stream interceptor.
+
+// guardService returns a copy of desc with each unary method guarded.
+func (s *Server) guardService(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+	guarded := *desc
+	guarded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		guarded.Methods[i] = grpc.MethodDesc{
+			MethodName: m.MethodName,
+			Handler:    s.guardUnary("/"+desc.ServiceName+"/"+m.MethodName, m.Handler),
+		}
+	}
+	return &guarded
+}
+
+func (s *Server) guardUnary(method string, next grpc.MethodHandler) grpc.MethodHandler {
+	return func(impl any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) { //nolint:revive // gRPC's order of parameters
+		t, err := s.admit(ctx, method)
+		if err != nil {
+			return nil, err
+		}
+		defer t.release()
+		defer s.recovered(t, method, &err)
+		return next(impl, ctx, decode, interceptor)
+	}
+}
+
+func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	method := s.methods[info.FullMethod]
+	t, err := s.admit(ss.Context(), method)
+	if err != nil {
+		return err
+	}
+	defer t.release()
+	defer s.recovered(t, method, &err)
+	if method == healthWatch {
+		ctx, cancel := context.WithCancel(ss.Context())
+		defer cancel()
+		defer context.AfterFunc(s.watches, cancel)()
+		ss = streamWithContext{ss, ctx}
+	}
+	return next(impl, ss)
+}
+
+// admit decides whether a call may run, and waits for its turn. The tunnel must be released after the call.
+func (s *Server) admit(ctx context.Context, method string) (*tunnel, error) {
+	var t *tunnel
+	if p, ok := grpcpeer.FromContext(ctx); ok {
+		info, _ := p.AuthInfo.(AuthInfo)
+		t = info.tunnel
+	}
+	if t == nil {
+		return nil, status.Error(codes.Internal, "grpcstream: the call did not come through a tunnel")
+	}
+	if authorize := s.cfg.Authorize; authorize != nil {
+		if err := authorize(ctx, Call{Peer: t.peer, Method: method}); err != nil {
+			s.log.Debug("call refused", "peer", t.peer.ID, "service", method, "err", err)
+			return nil, refusal(err, t.peer.ID)
+		}
+	}
+	if err := t.acquire(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// unknownMethod answers the calls that are for no registered method.
+func (s *Server) unknownMethod(_ any, ss grpc.ServerStream) error {
+	path, _ := grpc.MethodFromServerStream(ss)
+	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	s.mu.Lock()
+	_, known := s.services[service]
+	s.mu.Unlock()
+	if known {
+		return status.Errorf(codes.Unimplemented, "grpcstream: service %s has no method %s", service, safetext.Clean(path))
+	}
+	return status.Errorf(codes.Unimplemented, "grpcstream: this node does not offer service %s", safetext.Clean(service))
+}
+
+// stripReserved takes out the metadata that a peer must not set. It runs before anything else sees the call.
+func stripReserved(ctx context.Context, info *tap.Info) (context.Context, error) {
+	maps.DeleteFunc(info.Header, func(key string, _ []string) bool { return strings.HasPrefix(key, reservedMetadata) })
+	return ctx, nil
+}
+
+// methodNames yields the full names of a service's methods.
+func methodNames(desc *grpc.ServiceDesc) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, m := range desc.Methods {
+			if !yield(fmt.Sprintf("/%s/%s", desc.ServiceName, m.MethodName)) {
+				return
+			}
+		}
+		for _, m := range desc.Streams {
+			if !yield(fmt.Sprintf("/%s/%s", desc.ServiceName, m.StreamName)) {
+				return
+			}
+		}
+	}
+}
+
+type streamWithContext struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // a ServerStream carries its context
+}
+
+func (s streamWithContext) Context() context.Context { return s.ctx }

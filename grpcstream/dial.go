@@ -1,0 +1,107 @@
+package grpcstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
+)
+
+// ErrSelf is in the error of a [Dial] to the host's own ID: libp2p cannot dial itself. [Server.DialMemory] can.
+var ErrSelf = errors.New("grpcstream: a host cannot dial itself")
+
+// Dial opens a stream to the peer that speaks one of the protocols, and returns it as a connection. It connects to the
+// peer where there is no connection yet, to addresses that the host knows; it waits neither for identify nor, with
+// one protocol or one that the peer is known to speak, for the answer to the opening. A refusal is then the error of
+// the first Read, an [ErrProtocolNotSupported]. Of several protocols the first that the peer speaks is taken.
+//
+// ctx bounds the opening only, not the life of the connection. A connection over a relay is accepted. What was written
+// to a connection that is closed before the peer answered may be lost. Otherwise the connection is as [NewConn] says.
+func Dial(ctx context.Context, h corehost.Host, p peer.ID, pids ...protocol.ID) (net.Conn, error) {
+	c, err := dial(ctx, h, p, pids)
+	if err != nil {
+		return nil, fmt.Errorf("grpcstream: dial %s: %w", p, err)
+	}
+	return c, nil
+}
+
+func dial(ctx context.Context, h corehost.Host, p peer.ID, pids []protocol.ID) (*conn, error) {
+	if p == h.ID() {
+		return nil, ErrSelf
+	}
+	if len(pids) == 0 {
+		return nil, errors.New("no protocol given")
+	}
+	s, err := openStream(network.WithAllowLimitedConn(ctx, "grpcstream"), h, p)
+	if err != nil {
+		return nil, err
+	}
+	c, err := negotiate(ctx, h, s, pids)
+	if err != nil {
+		_ = s.Reset()
+		return nil, err
+	}
+	return c, nil
+}
+
+// openStream opens a stream without a protocol. host.Connect and host.NewStream would wait for identify.
+func openStream(ctx context.Context, h corehost.Host, p peer.ID) (network.Stream, error) {
+	n := h.Network()
+	if c := n.Connectedness(p); c != network.Connected && c != network.Limited {
+		var err error
+		if len(h.Peerstore().Addrs(p)) == 0 {
+			err = h.Connect(ctx, peer.AddrInfo{ID: p}) // a routed host finds addresses
+		} else {
+			_, err = n.DialPeer(ctx, p)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return n.NewStream(network.WithNoDial(ctx, "connected before"), p)
+}
+
+func negotiate(ctx context.Context, h corehost.Host, s network.Stream, pids []protocol.ID) (*conn, error) {
+	pid := pids[0]
+	if len(pids) > 1 {
+		known, err := h.Peerstore().SupportsProtocols(s.Conn().RemotePeer(), pids...)
+		if err != nil || len(known) == 0 {
+			return ask(ctx, s, pids)
+		}
+		pid = known[0]
+	}
+	nego, err := proposeProtocol(ctx, s, pid)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(s, defaultWriteStall)
+	c.nego = nego
+	return c, nil
+}
+
+// ask goes through the protocols one by one, a round trip each.
+func ask(ctx context.Context, s network.Stream, pids []protocol.ID) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, negotiationTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	pid, err := multistream.SelectOneOf(pids, s)
+	if !stop() {
+		return nil, context.Cause(ctx)
+	}
+	if refused := new(multistream.ErrNotSupported[protocol.ID]); errors.As(err, refused) {
+		return nil, fmt.Errorf("%w %v", ErrProtocolNotSupported, pids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SetProtocol(pid); err != nil {
+		return nil, err
+	}
+	return newConn(s, defaultWriteStall), nil
+}

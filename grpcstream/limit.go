@@ -1,0 +1,123 @@
+package grpcstream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/sync/semaphore"
+)
+
+// callLimits bounds how many calls run at once, for each peer and in all, and how many tunnels a peer holds. libp2p's
+// resource manager cannot: it sees one stream, however many calls it carries.
+type callLimits struct {
+	perPeer, inAll, tunnels int
+	wait                    time.Duration
+	all                     *semaphore.Weighted
+
+	mu    sync.Mutex
+	peers map[peer.ID]*peerLimit
+}
+
+// A peerLimit lives while the peer has tunnels or running calls: a peer that reconnects while its old calls still run
+// does not get a fresh one.
+type peerLimit struct {
+	id      peer.ID
+	calls   *semaphore.Weighted
+	present atomic.Int64 // calls running or waiting
+	tunnels int          // guarded by callLimits.mu
+}
+
+func newCallLimits(cfg ServerConfig) *callLimits {
+	return &callLimits{
+		perPeer: cfg.MaxCallsPerPeer,
+		inAll:   cfg.MaxCalls,
+		tunnels: cfg.MaxTunnelsPerPeer,
+		wait:    cfg.BusyWait,
+		all:     semaphore.NewWeighted(int64(cfg.MaxCalls)),
+		peers:   make(map[peer.ID]*peerLimit),
+	}
+}
+
+// addTunnel counts a tunnel of the peer; false means that it has too many.
+func (l *callLimits) addTunnel(id peer.ID) (*peerLimit, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.peers[id]
+	if p == nil {
+		p = &peerLimit{id: id, calls: semaphore.NewWeighted(int64(l.perPeer))}
+		l.peers[id] = p
+	}
+	if p.tunnels >= l.tunnels {
+		return nil, false
+	}
+	p.tunnels++
+	return p, true
+}
+
+func (l *callLimits) removeTunnel(p *peerLimit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.tunnels--
+	l.forgetLocked(p)
+}
+
+func (l *callLimits) forgetLocked(p *peerLimit) {
+	if p.tunnels == 0 && p.present.Load() == 0 && l.peers[p.id] == p {
+		delete(l.peers, p.id)
+	}
+}
+
+// acquire waits for the turn of one call. An error is a gRPC status; without one the call must be released.
+func (l *callLimits) acquire(ctx context.Context, p *peerLimit) error {
+	// As many may wait as may run.
+	if p.present.Add(1) > 2*int64(l.perPeer) {
+		l.leave(p)
+		return busy("too many calls of one peer at once", l.perPeer)
+	}
+	if !p.calls.TryAcquire(1) {
+		if err := l.waitFor(ctx, p.calls); err != nil {
+			l.leave(p)
+			return orBusy(ctx, "too many calls of one peer at once", l.perPeer)
+		}
+	}
+	if !l.all.TryAcquire(1) {
+		if err := l.waitFor(ctx, l.all); err != nil {
+			p.calls.Release(1)
+			l.leave(p)
+			return orBusy(ctx, "too many calls at once", l.inAll)
+		}
+	}
+	return nil
+}
+
+func (l *callLimits) release(p *peerLimit) {
+	l.all.Release(1)
+	p.calls.Release(1)
+	l.leave(p)
+}
+
+func (l *callLimits) leave(p *peerLimit) {
+	if p.present.Add(-1) > 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgetLocked(p)
+}
+
+func (l *callLimits) waitFor(ctx context.Context, s *semaphore.Weighted) error {
+	ctx, cancel := context.WithTimeout(ctx, l.wait)
+	defer cancel()
+	return s.Acquire(ctx, 1)
+}
+
+// orBusy prefers the end of the call itself to the end of its waiting.
+func orBusy(ctx context.Context, what string, limit int) error {
+	if err := ctx.Err(); err != nil {
+		return contextStatus(err)
+	}
+	return busy(what, limit)
+}

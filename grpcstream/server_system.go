@@ -1,0 +1,82 @@
+package grpcstream
+
+import (
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+)
+
+// addSystemServices registers health and reflection, where the user has not, and reports every service as serving.
+func (s *Server) addSystemServices() {
+	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	for name := range s.services {
+		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	s.addSystemService(registrarOf(func(r *collector) { healthpb.RegisterHealthServer(r, s.health) }))
+	if s.cfg.WithoutReflection {
+		return
+	}
+	opts := reflection.ServerOptions{Services: s}
+	s.addSystemService(registrarOf(func(r *collector) {
+		reflectionpb.RegisterServerReflectionServer(r, reflection.NewServerV1(opts))
+	}))
+	s.addSystemService(registrarOf(func(r *collector) {
+		reflectionalphapb.RegisterServerReflectionServer(r, reflection.NewServer(opts)) //nolint:staticcheck // older clients know only this version
+	}))
+}
+
+func (s *Server) addSystemService(c *collector) {
+	if _, ok := s.services[c.desc.ServiceName]; !ok {
+		s.services[c.desc.ServiceName] = &registered{desc: s.guardService(c.desc), impl: c.impl}
+	}
+}
+
+// SetServing says whether a service is fit to be called; "" stands for the whole server. Peers that watch its health
+// are told. All registered services serve from the start until the shutdown. Without effect on a health service of
+// one's own.
+func (s *Server) SetServing(service string, ok bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if ok {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus(service, status)
+}
+
+// announce makes the services visible in identify. It returns the function that takes them back.
+func (s *Server) announce(h corehost.Host) (withdraw func()) {
+	var pids []protocol.ID
+	for name := range s.userServices() {
+		pids = append(pids, ServiceProtocol(s.cfg.Network, name))
+	}
+	if len(pids) > maxAnnounced {
+		pids = []protocol.ID{manyServices(s.cfg.Network)}
+	}
+	for _, pid := range pids {
+		h.SetStreamHandler(pid, func(st network.Stream) { _ = st.ResetWithError(network.StreamProtocolViolation) })
+	}
+	return func() {
+		for _, pid := range pids {
+			h.RemoveStreamHandler(pid)
+		}
+	}
+}
+
+// A collector catches what a generated Register function registers.
+type collector struct {
+	desc *grpc.ServiceDesc
+	impl any
+}
+
+func registrarOf(register func(*collector)) *collector {
+	c := new(collector)
+	register(c)
+	return c
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (c *collector) RegisterService(desc *grpc.ServiceDesc, impl any) { c.desc, c.impl = desc, impl }
