@@ -61,7 +61,7 @@ type conn struct {
 func newConn(s network.Stream, stall time.Duration) *conn {
 	c := &conn{
 		stream:  s,
-		peer:    streamPeer(s),
+		peer:    PeerOf(s.Conn()),
 		writing: make(chan struct{}, 1),
 		closed:  make(chan struct{}),
 	}

@@ -43,9 +43,8 @@ func PeerFromContext(ctx context.Context) (Peer, bool) {
 	return info.Peer, ok
 }
 
-// streamPeer describes the other end of a stream.
-func streamPeer(s network.Stream) Peer {
-	c := s.Conn()
+// PeerOf describes the other end of a libp2p connection.
+func PeerOf(c network.Conn) Peer {
 	p := Peer{
 		ID:        c.RemotePeer(),
 		PublicKey: c.RemotePublicKey(),
