@@ -1,0 +1,192 @@
+package grpcstream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
+)
+
+const (
+	defaultDiscoveryTimeout = 5 * time.Second
+	defaultIdleTimeout      = 5 * time.Minute
+)
+
+// ChannelConfig says how a [Channel] finds and reaches peers. The zero value is ready to use.
+type ChannelConfig struct {
+	// Network is the network's name; empty: [DefaultNetwork]. See [CheckNetwork].
+	Network string
+	// DiscoveryTimeout is how long a call is held for a peer or a service to become known; 0: 5 s.
+	DiscoveryTimeout time.Duration
+	// IdleTimeout is how long the tunnel to a peer is kept without a call on it; 0: 5 minutes.
+	IdleTimeout time.Duration
+	// Self takes the calls to the host's own ID, in memory, and is an instance of its services once it is started.
+	// nil: such calls fail.
+	Self Local
+	// Catalog reads the services of a peer that has too many to announce them one by one; cc calls that peer. It is
+	// called in the background, a few at a time. nil: such peers can be called by ID only.
+	Catalog func(ctx context.Context, cc grpc.ClientConnInterface) ([]string, error)
+	// ServiceConfig is a gRPC service config in JSON, for method configs such as retry policies; its choice of a
+	// balancer is ignored. Leave retryThrottling out: all services would share it. An option WithDefaultServiceConfig
+	// has no effect on a channel.
+	ServiceConfig string
+	// Options are more options for the channel. They win over this package's defaults for windows, message sizes and
+	// keepalive; credentials, dialer, resolver, authority and idle timeout of a channel are fixed.
+	Options []grpc.DialOption
+	// Logger gets debug messages; nil: [slog.Default].
+	Logger *slog.Logger
+}
+
+// A Channel calls any number of peers over one tunnel to each, made on demand, shared by all services and callers and
+// closed when it is no longer used.
+//
+// Invoke and NewStream call any instance of the service in the method's name, in turn; [Channel.Peer] and
+// [Channel.Service] choose otherwise. A call to a peer or service that is not known yet is held until it is, at most
+// the discovery timeout or the call's deadline, and then fails as Unavailable with the reason NO_INSTANCE; with
+// grpc.WaitForReady it is held until its deadline. Retries go to peers that the call has not tried.
+//
+// A Channel follows its host's events from NewChannel to Close. It must be made by [NewChannel], and its methods may
+// be called concurrently.
+type Channel struct {
+	host      corehost.Host
+	cfg       ChannelConfig
+	log       *slog.Logger
+	cc        *grpc.ClientConn
+	hub       *hub
+	directory *directory
+	dialer    *dialer
+	guard     *guard
+	catalogs  *catalogs
+	whole     handle // calls through the channel itself
+
+	close func() error
+}
+
+// NewChannel returns a channel over h, which need not be listening or connected yet. It connects to nobody. Close it
+// before the host.
+func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
+	if cfg.Network == "" {
+		cfg.Network = DefaultNetwork
+	}
+	if err := CheckNetwork(cfg.Network); err != nil {
+		return nil, err
+	}
+	if cfg.DiscoveryTimeout <= 0 {
+		cfg.DiscoveryTimeout = defaultDiscoveryTimeout
+	}
+	if cfg.IdleTimeout <= 0 {
+		cfg.IdleTimeout = defaultIdleTimeout
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	config, err := hubServiceConfig(cfg.ServiceConfig)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := newDirectory(h, cfg.Network, cfg.Self, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	ch := &Channel{
+		host:      h,
+		cfg:       cfg,
+		log:       cfg.Logger,
+		hub:       newHub(cfg.Network, cfg.DiscoveryTimeout),
+		directory: dir,
+		dialer:    &dialer{host: h, protocol: TunnelProtocol(cfg.Network), network: cfg.Network, self: cfg.Self, directory: dir},
+		guard:     newGuard(h),
+	}
+	ch.whole = handle{ch: ch, sel: &selector{}}
+	ch.cc, err = grpc.NewClient(Scheme+":///", ch.options(config)...)
+	if err != nil {
+		dir.sub.Close() //nolint:errcheck,gosec // it only ever returns nil
+		return nil, fmt.Errorf("grpcstream: new channel: %w", err)
+	}
+	ch.hub.patient = func(method string) bool {
+		wfr := ch.cc.GetMethodConfig(method).WaitForReady
+		return wfr != nil && *wfr
+	}
+	ch.start()
+	return ch, nil
+}
+
+// start runs the background work, which Close ends.
+func (ch *Channel) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	ch.catalogs = newCatalogs(ctx, &wg, ch)
+	ch.directory.changed = func(id peer.ID, e *entry) {
+		if e == nil {
+			e = &entry{}
+		}
+		ch.hub.offers(id, e.tunnel && id != ch.host.ID(), e.services)
+	}
+	ch.directory.back = ch.hub.cameBack
+	ch.directory.many = ch.catalogs.want
+	ch.cc.Connect() // leave idle mode, for good: it dials nobody
+	wg.Go(func() { ch.directory.run(ctx, ch.cfg.IdleTimeout/idleSweeps, ch.hub.sweep) })
+	ch.close = sync.OnceValue(func() error {
+		cancel()
+		err := ch.cc.Close()
+		wg.Wait()
+		ch.guard.releaseAll()
+		return err
+	})
+}
+
+// Close ends all calls on the channel, its tunnels and its background work, and returns when that is done. Calls made
+// afterwards fail. It is idempotent.
+func (ch *Channel) Close() error { return ch.close() }
+
+// Invoke implements [grpc.ClientConnInterface]: it calls an instance of the method's service. The services that every
+// node has (health, reflection, p2p.*) need a named peer: they are InvalidArgument here.
+func (ch *Channel) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return ch.whole.Invoke(ctx, method, args, reply, opts...)
+}
+
+// NewStream implements [grpc.ClientConnInterface], like [Channel.Invoke].
+func (ch *Channel) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return ch.whole.NewStream(ctx, desc, method, opts...)
+}
+
+// Peer returns a view of the channel that calls one peer, given as ID, ID@host:port or multiaddr that ends in
+// /p2p/ID. There is nothing to close. With a target that cannot be read every call is InvalidArgument.
+func (ch *Channel) Peer(target string) grpc.ClientConnInterface {
+	sel, err := parsePeer(target)
+	if err != nil {
+		sel = &selector{err: err}
+	}
+	return handle{ch: ch, sel: sel}
+}
+
+// Service returns a view of the channel that calls instances of the service of that full name, whatever service a
+// called method belongs to. There is nothing to close. With a name that cannot be one every call is InvalidArgument.
+func (ch *Channel) Service(name string) grpc.ClientConnInterface {
+	sel := &selector{service: name}
+	if err := checkService(name); err != nil {
+		sel.err = badTarget(err)
+	}
+	return handle{ch: ch, sel: sel}
+}
+
+// Instances returns the peers known to offer a service now, sorted; the host itself is among them if it does.
+func (ch *Channel) Instances(service string) []peer.ID { return ch.directory.instances(service) }
+
+// Services returns what a connected peer offers as far as it is known now, sorted and without the services that every
+// node has.
+func (ch *Channel) Services(p peer.ID) []string {
+	if e := ch.directory.lookup(p); e != nil {
+		return append([]string(nil), e.services...)
+	}
+	return nil
+}
+
+// InUse tells whether there is a tunnel of the channel to the peer. A tunnel lasts until no call was on it for the
+// idle timeout, and its libp2p connection is protected from the connection manager as long.
+func (ch *Channel) InUse(p peer.ID) bool { return ch.guard.holds(p) }

@@ -1,0 +1,96 @@
+package grpcstream
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p/internal/safetext"
+)
+
+// A handle is a view of a channel: its calls go where the selector says.
+type handle struct {
+	ch  *Channel
+	sel *selector
+}
+
+// Invoke implements [grpc.ClientConnInterface].
+func (h handle) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	if err := h.check(method); err != nil {
+		return err
+	}
+	return h.ch.cc.Invoke(&call{Context: ctx, sel: h.sel}, method, args, reply, opts...)
+}
+
+// NewStream implements [grpc.ClientConnInterface].
+func (h handle) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if err := h.check(method); err != nil {
+		return nil, err
+	}
+	return h.ch.cc.NewStream(&call{Context: ctx, sel: h.sel}, desc, method, opts...)
+}
+
+// check tells what is wrong with a call before it begins.
+func (h handle) check(method string) error {
+	if h.sel.err != nil {
+		return h.sel.err
+	}
+	if h.sel.peer != "" || h.sel.service != "" {
+		return nil
+	}
+	if s := serviceOf(method); isSystemService(s) {
+		return &Error{
+			Code:    codes.InvalidArgument,
+			Reason:  ReasonBadTarget,
+			Message: fmt.Sprintf("every node has the service %q", safetext.Clean(s)),
+			Remedy:  "name the peer that is to be called",
+		}
+	}
+	return nil
+}
+
+// callOf returns the call that ctx belongs to. It makes one for a context that an interceptor put in place of ours.
+func (ch *Channel) callOf(ctx context.Context, opts []grpc.CallOption) (context.Context, *call) {
+	c := callFrom(ctx)
+	if c == nil {
+		c = &call{Context: ctx, sel: ch.whole.sel}
+		ctx = c
+	}
+	for _, o := range opts {
+		if f, ok := o.(grpc.FailFastCallOption); ok {
+			c.patient = !f.FailFast
+		}
+	}
+	return ctx, c
+}
+
+// unary is the channel's innermost interceptor.
+func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, c := ch.callOf(ctx, opts)
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if err != nil {
+		return ch.explain(c, method, err)
+	}
+	return nil
+}
+
+// stream is the channel's innermost interceptor.
+func (ch *Channel) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, c := ch.callOf(ctx, opts)
+	s, err := open(ctx, desc, cc, method, opts...)
+	if err != nil {
+		return nil, ch.explain(c, method, err)
+	}
+	return s, nil
+}
+
+// explain puts the cause in place of a deadline that passed while the call was held.
+func (ch *Channel) explain(c *call, method string, err error) error {
+	if c.hold != notHeld && status.Code(err) == codes.DeadlineExceeded {
+		return ch.hub.explain(c, method)
+	}
+	return err
+}

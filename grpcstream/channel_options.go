@@ -1,0 +1,116 @@
+package grpcstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+)
+
+const (
+	clientKeepaliveTime    = 10 * time.Second // gRPC's floor; servers of this package allow 5 s
+	clientKeepaliveTimeout = 3 * time.Second  // with the time above, a half-open tunnel is noticed within 15 s
+	maxClientHeaderList    = 16 << 10
+)
+
+// defaultOptions are the options of every client of this package that the user's own may override.
+func defaultOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time:                clientKeepaliveTime,
+			Timeout:             clientKeepaliveTimeout,
+			PermitWithoutStream: true,
+		}),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(tunnelWindow),
+		grpc.WithMaxHeaderListSize(maxClientHeaderList),
+		grpc.WithReadBufferSize(readBuffer),
+		grpc.WithWriteBufferSize(writeBuffer),
+		grpc.WithSharedWriteBuffer(true),
+	}
+}
+
+// options returns the channel's dial options: what the user may override, the user's, and what is fixed.
+func (ch *Channel) options(serviceConfig string) []grpc.DialOption {
+	// gRPC asks the resolvers in order, so this one is first, and takes the last of all other options.
+	opts := append([]grpc.DialOption{grpc.WithResolvers(hubResolver{ch.hub, serviceConfig})}, defaultOptions()...)
+	opts = append(opts, ch.cfg.Options...)
+	return append(opts,
+		grpc.WithTransportCredentials(guardedCredentials{NewCredentials(), ch.guard}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			l := linkFrom(ctx)
+			if l == nil {
+				return nil, errNoLink
+			}
+			return ch.dialer.dial(ctx, l.peer.id, l.hints)
+		}),
+		grpc.WithChainUnaryInterceptor(ch.unary),
+		grpc.WithChainStreamInterceptor(ch.stream),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
+		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDisableHealthCheck(),
+		grpc.WithNoProxy(),
+		grpc.WithAuthority(""),
+		grpc.WithIdleTimeout(0),
+	)
+}
+
+var errNoLink = fmt.Errorf("grpcstream: a connection that the channel did not ask for")
+
+// hubServiceConfig returns the user's service config with the hub as its balancer.
+func hubServiceConfig(user string) (string, error) {
+	config := map[string]json.RawMessage{}
+	if user != "" {
+		if err := json.Unmarshal([]byte(user), &config); err != nil {
+			return "", fmt.Errorf("grpcstream: service config is not a JSON object: %w", err)
+		}
+	}
+	delete(config, "loadBalancingPolicy")
+	config["loadBalancingConfig"] = json.RawMessage(`[{"` + balancerName + `":{}}]`)
+	b, err := json.Marshal(config)
+	if err != nil {
+		return "", fmt.Errorf("grpcstream: service config: %w", err)
+	}
+	return string(b), nil
+}
+
+// guardedCredentials protect a tunnel's libp2p connection from its handshake to its end.
+type guardedCredentials struct {
+	credentials.TransportCredentials
+	guard *guard
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (g guardedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	c, info, err := g.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ours, ok := info.(AuthInfo); ok {
+		c = &guardedConn{Conn: c, release: g.guard.hold(ours.Peer.ID)}
+	}
+	return c, info, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (g guardedCredentials) Clone() credentials.TransportCredentials {
+	return guardedCredentials{g.TransportCredentials.Clone(), g.guard}
+}
+
+// guardedConn ends the protection when it is closed.
+type guardedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *guardedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
+}

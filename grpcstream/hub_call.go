@@ -1,0 +1,100 @@
+package grpcstream
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// A selector says which peers a call may go to: one peer, or the instances of a service. The zero value stands for
+// the instances of the service in the method's name. It is shared by all calls of a handle and never changed.
+type selector struct {
+	peer    peer.ID        // one peer
+	addrs   []ma.Multiaddr // where that peer is to be found besides what the host knows
+	service string         // the instances of this service
+	err     error          // every call fails with it
+}
+
+// triedMax is the number of peers that a call remembers to have tried: gRPC makes at most five attempts.
+const triedMax = 4
+
+// A call is the state of one call in the hub. It is the call's context, too, so that it costs one allocation. The
+// attempts of a call come one after the other; it needs no lock.
+type call struct {
+	context.Context //nolint:containedctx // it is a context: the parent's, with one more value
+
+	sel   *selector
+	tried [triedMax]*hubPeer
+	n     int    // attempts so far
+	turn  uint64 // the call's place in the rotation of its service
+	begun bool   // turn is set
+
+	since   time.Time // when the call was held first; zero: never
+	hold    holdKind  // why it is held now
+	patient bool      // wait-for-ready: held until its own deadline
+}
+
+// callKey is the key under which a call finds itself in a context derived from it.
+type callKey struct{}
+
+// Value implements context.Context.
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// callFrom returns the call that ctx belongs to, or nil.
+func callFrom(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// service returns the service whose instances may take the call, by its method's full name.
+func (c *call) service(method string) string {
+	if c.sel.service != "" {
+		return c.sel.service
+	}
+	return serviceOf(method)
+}
+
+// serviceOf returns the service of a method's full name, "/package.Service/Method".
+func serviceOf(method string) string {
+	method = strings.TrimPrefix(method, "/")
+	if i := strings.LastIndexByte(method, '/'); i >= 0 {
+		return method[:i]
+	}
+	return method
+}
+
+// hasTried tells whether an earlier attempt went to p.
+func (c *call) hasTried(p *hubPeer) bool {
+	for i := range min(c.n, triedMax) {
+		if c.tried[i] == p {
+			return true
+		}
+	}
+	return false
+}
+
+// attempt notes that an attempt goes to p.
+func (c *call) attempt(p *hubPeer) {
+	c.tried[c.n%triedMax] = p
+	c.n++
+	c.hold = notHeld
+}
+
+// A holdKind says why a call is held.
+type holdKind uint8
+
+const (
+	notHeld    holdKind = iota
+	noInstance          // nobody is known to offer the service
+	noPeer              // the peer is not known
+	dialing             // on the way to a peer
+	failing             // everyone who could take it failed lately
+)

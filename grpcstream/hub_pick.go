@@ -1,0 +1,181 @@
+package grpcstream
+
+import (
+	"errors"
+	"time"
+)
+
+// A verdict is what the hub says to a call that asks for a peer.
+type verdict uint8
+
+const (
+	picked verdict = iota // go ahead
+	held                  // ask again after the next wake
+	gaveUp                // it has been held long enough: the hub knows why
+)
+
+// pick gives a call its peer, without ever blocking. After picked the call must end by [hubPeer.done].
+func (h *hub) pick(c *call, method string) (*link, verdict) {
+	h.mu.RLock()
+	var p *hubPeer
+	var grow bool
+	if c.sel.peer != "" {
+		p = h.peers[c.sel.peer]
+	} else if s := h.services[c.service(method)]; s != nil {
+		p, grow = s.choose(c)
+	}
+	h.mu.RUnlock()
+	if p != nil && !grow {
+		if l := p.link.Load(); l != nil {
+			return h.take(c, p, l)
+		}
+	}
+	if c.sel.peer != "" {
+		return h.pickPeer(c, method)
+	}
+	return h.pickInstance(c, method)
+}
+
+// take gives l to the call.
+func (h *hub) take(c *call, p *hubPeer, l *link) (*link, verdict) {
+	c.attempt(p)
+	p.active.Add(1)
+	p.picks.Add(1)
+	return l, picked
+}
+
+// pickPeer is pick for a call to one peer, when that has no link yet.
+func (h *hub) pickPeer(c *call, method string) (*link, verdict) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	p := h.peerLocked(c.sel.peer)
+	if l := p.link.Load(); l != nil {
+		return h.take(c, p, l)
+	}
+	f := &p.failure
+	switch {
+	case p.next != nil:
+		return h.holdLocked(c, method, dialing, now)
+	case f.err != nil && f.soft && p.resting(now):
+		h.wakeAtLocked(f.until)
+		return h.holdLocked(c, method, softKind(f), now)
+	case f.err != nil && !f.soft && (p.resting(now) || !c.since.IsZero() && !f.at.Before(c.since)) && !h.isPatient(c, method):
+		c.hold = failing
+		return nil, gaveUp
+	case p.resting(now):
+		h.wakeAtLocked(f.until)
+		return h.holdLocked(c, method, failing, now)
+	}
+	_, v := h.holdLocked(c, method, dialing, now)
+	if v == held {
+		if len(c.sel.addrs) > 0 {
+			p.hints = c.sel.addrs
+		}
+		h.dialLocked(p, now)
+	}
+	return nil, v
+}
+
+// softKind tells why a call is held after a failure that does not fail it.
+func softKind(f *failure) holdKind {
+	if errors.Is(f.err, errUnknownPeer) {
+		return noPeer
+	}
+	return failing
+}
+
+// pickInstance is pick for a call to a service when there is something to dial.
+func (h *hub) pickInstance(c *call, method string) (*link, verdict) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	s := h.services[c.service(method)]
+	if s == nil {
+		return h.holdLocked(c, method, noInstance, now)
+	}
+	p, grow := s.choose(c)
+	if p != nil {
+		if slot := s.instances[c.turn%uint64(len(s.instances))]; grow {
+			h.tryLocked(slot, now)
+		}
+		return h.take(c, p, p.link.Load())
+	}
+	if h.dialInstancesLocked(s, c, now) {
+		return h.holdLocked(c, method, dialing, now)
+	}
+	if n := uint64(len(s.ready)); n > 0 { // all that can be had were tried: once more round
+		p := s.ready[(c.turn+uint64(c.n))%n]
+		return h.take(c, p, p.link.Load())
+	}
+	return h.holdLocked(c, method, failing, now)
+}
+
+// dialInstancesLocked sees to it that instances which the call has not tried are being dialed, and tells whether one
+// is.
+func (h *hub) dialInstancesLocked(s *hubService, c *call, now time.Time) bool {
+	n := 0
+	for _, p := range s.instances {
+		if p.next != nil && !c.hasTried(p) {
+			n++
+		}
+	}
+	for i := range uint64(len(s.instances)) {
+		if n >= dialsPerService {
+			break
+		}
+		p := s.instances[(c.turn+i)%uint64(len(s.instances))]
+		if p.next == nil && !c.hasTried(p) && h.tryLocked(p, now) {
+			n++
+		}
+	}
+	return n > 0
+}
+
+// tryLocked dials a peer unless it is connected, on the way or left alone.
+func (h *hub) tryLocked(p *hubPeer, now time.Time) bool {
+	if p.next != nil || p.link.Load() != nil {
+		return false
+	}
+	if p.resting(now) {
+		h.wakeAtLocked(p.failure.until)
+		return false
+	}
+	h.dialLocked(p, now)
+	return p.next != nil
+}
+
+// dialLocked starts to connect to p.
+func (h *hub) dialLocked(p *hubPeer, now time.Time) {
+	if h.closed || h.wire == nil {
+		return
+	}
+	p.next = &link{peer: p, since: now, hints: p.hints}
+	if err := h.wire.connect(p.next); err != nil {
+		p.next = nil
+		p.fails(err, now)
+		h.wakeAtLocked(p.failure.until)
+	}
+}
+
+// holdLocked holds the call, unless it has been held as long as it may.
+func (h *hub) holdLocked(c *call, method string, why holdKind, now time.Time) (*link, verdict) {
+	c.hold = why
+	if c.since.IsZero() {
+		c.since = now
+	}
+	end := c.since.Add(h.wait)
+	if why == dialing {
+		end = end.Add(connectTimeout) // the dial itself ends in that time
+	}
+	if now.Before(end) {
+		h.wakeAtLocked(end)
+		return nil, held
+	}
+	if h.isPatient(c, method) {
+		return nil, held
+	}
+	return nil, gaveUp
+}
+
+func (h *hub) isPatient(c *call, method string) bool { return c.patient || h.patient(method) }
