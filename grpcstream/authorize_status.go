@@ -3,7 +3,6 @@ package grpcstream
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -12,13 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
-)
-
-// The domain and the reasons of the errdetails.ErrorInfo in the errors that a [Server] gives to callers.
-const (
-	errorDomain   = "p2p"
-	reasonRefused = "REFUSED"
-	reasonBusy    = "BUSY"
 )
 
 // busyRetryDelay is when a caller that was told BUSY may try again.
@@ -30,27 +22,23 @@ func refusal(err error, id peer.ID) error {
 	if errors.As(err, &own) && own.GRPCStatus().Code() != codes.OK {
 		return own.GRPCStatus().Err()
 	}
-	return detailed(codes.PermissionDenied,
-		fmt.Sprintf("grpcstream: peer %s may not call this; ask for the ID to be allowed there", id),
-		&errdetails.ErrorInfo{Reason: reasonRefused, Domain: errorDomain})
+	return &Error{
+		Code:    codes.PermissionDenied,
+		Reason:  ReasonRefused,
+		Message: fmt.Sprintf("peer %s may not call this", id),
+		Remedy:  "have this ID allowed at the node that was called",
+	}
 }
 
 // busy is the answer to a call that waited in vain for its turn.
-func busy(what string, limit int) error {
-	return detailed(codes.ResourceExhausted,
-		fmt.Sprintf("grpcstream: busy: %s (limit %d); try again later", what, limit),
-		&errdetails.RetryInfo{RetryDelay: durationpb.New(busyRetryDelay)},
-		&errdetails.ErrorInfo{Reason: reasonBusy, Domain: errorDomain, Metadata: map[string]string{
-			"limit": strconv.Itoa(limit),
-		}})
-}
-
-func detailed(code codes.Code, text string, details ...protoadapt.MessageV1) error {
-	st := status.New(code, text)
-	if with, err := st.WithDetails(details...); err == nil {
-		st = with
+func busy(what string) error {
+	return &Error{
+		Code:    codes.ResourceExhausted,
+		Reason:  ReasonBusy,
+		Message: "busy, " + what,
+		Remedy:  "try again later",
+		Details: []protoadapt.MessageV1{&errdetails.RetryInfo{RetryDelay: durationpb.New(busyRetryDelay)}},
 	}
-	return st.Err()
 }
 
 // contextStatus is the status of a call whose context has ended.

@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,19 +76,19 @@ func (l *callLimits) acquire(ctx context.Context, p *peerLimit) error {
 	// As many may wait as may run.
 	if p.present.Add(1) > 2*int64(l.perPeer) {
 		l.leave(p)
-		return busy("too many calls of one peer at once", l.perPeer)
+		return l.busyPeer()
 	}
 	if !p.calls.TryAcquire(1) {
 		if err := l.waitFor(ctx, p.calls); err != nil {
 			l.leave(p)
-			return orBusy(ctx, "too many calls of one peer at once", l.perPeer)
+			return orBusy(ctx, l.busyPeer())
 		}
 	}
 	if !l.all.TryAcquire(1) {
 		if err := l.waitFor(ctx, l.all); err != nil {
 			p.calls.Release(1)
 			l.leave(p)
-			return orBusy(ctx, "too many calls at once", l.inAll)
+			return orBusy(ctx, busy(fmt.Sprintf("this node runs %d calls at once", l.inAll)))
 		}
 	}
 	return nil
@@ -114,10 +115,14 @@ func (l *callLimits) waitFor(ctx context.Context, s *semaphore.Weighted) error {
 	return s.Acquire(ctx, 1)
 }
 
+func (l *callLimits) busyPeer() error {
+	return busy(fmt.Sprintf("this node runs %d calls of one peer at once", l.perPeer))
+}
+
 // orBusy prefers the end of the call itself to the end of its waiting.
-func orBusy(ctx context.Context, what string, limit int) error {
+func orBusy(ctx context.Context, busy error) error {
 	if err := ctx.Err(); err != nil {
 		return contextStatus(err)
 	}
-	return busy(what, limit)
+	return busy
 }

@@ -117,7 +117,7 @@ func (t *tunnel) acquire(ctx context.Context) error {
 	if err := t.mem.begin(); err != nil {
 		t.srv.limits.release(t.limit)
 		t.srv.log.Debug("call refused: no memory left for the tunnel", "peer", t.peer.ID, "err", err)
-		return busy("no memory left for this tunnel's window", t.srv.cfg.MaxCallsPerPeer)
+		return busy("this node has no memory left for the tunnel")
 	}
 	return nil
 }
