@@ -1,15 +1,20 @@
 // Package host builds a libp2p host the way a node needs it: keys, addresses, transports, limits and the gate.
+//
+// A host speaks TCP (TLS 1.3 first, Noise second) and QUIC on the same port number. By itself it contacts nobody: it
+// uses no relay, asks no router for a port mapping, probes no reachability and looks up nothing. What it is given in
+// [Config.Libp2p] wins over what this package would set.
 package host
 
 import (
-	"context"
-	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -22,19 +27,19 @@ type Config struct {
 	// so that handlers can be set first.
 	Listen []string
 
-	// Announce names addresses, host[:port], that reach this host although no interface of it has them, as behind a
-	// 1:1 NAT. Without a port the listening port is meant.
+	// Announce names addresses, host or host:port, that reach this host although no interface of it has them, as
+	// behind a 1:1 NAT. Without a port the listening port is meant.
 	Announce []string
 
 	// Allow decides who may be connected, in both directions, once a peer has proved its ID and before anything else
-	// is exchanged. Nil lets everyone connect.
+	// is exchanged. Nil lets everyone connect. A gater in Libp2p is asked as well: both must agree.
 	Allow *AllowList
 
 	// Clone is called when somebody else proves this host's own identity, with the address it came from or was met
-	// at. It must not block. Nil ignores clones.
+	// at. It may be called from several goroutines and must not block. Nil ignores clones.
 	Clone func(remote ma.Multiaddr)
 
-	// UserAgent is the agent version that identify tells other peers.
+	// UserAgent is the agent version that identify tells other peers. Empty leaves libp2p's.
 	UserAgent string
 
 	// Libp2p are further options. They win: what they set, this package does not set again.
@@ -44,20 +49,66 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// ErrSelf is returned by [Identify] for an address at which the asking host itself answers.
-var ErrSelf = errors.New("host: the address is this host's own")
-
-// New returns a started host. The caller closes it.
-func New(cfg Config) (corehost.Host, error) { return nil, errors.New("host: not built yet") }
-
-// Listen makes h listen at addrs, which [addr.ParseListen] describes: TCP and QUIC on the same port, port 0 for a free
-// one. A port of which either half is taken is a [*PortTakenError], and then nothing listens. A missing IPv6 is no error.
-func Listen(h corehost.Host, addrs ...string) error { return errors.New("host: not built yet") }
-
-// Identify tells who answers at an address without a peer ID.
-func Identify(ctx context.Context, h corehost.Host, a ma.Multiaddr) (peer.ID, error) {
-	return "", errors.New("host: not built yet")
+// New returns a started host. The caller closes it. It fails when an address of the configuration is malformed, when
+// it cannot listen (see [Listen]), and when an option of Libp2p fails or does not go with the others.
+func New(cfg Config) (corehost.Host, error) {
+	announce, err := parseAnnounce(cfg.Announce)
+	if err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &node{announce: announce, clone: cfg.Clone, log: cfg.Logger}
+	h, err := libp2p.New(options(cfg, n)...)
+	if err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	n.Host = h
+	n.ready.Store(true)
+	if len(cfg.Listen) > 0 {
+		if err := Listen(n, cfg.Listen...); err != nil {
+			_ = n.Close()
+			return nil, err
+		}
+	}
+	return n, nil
 }
 
-// Addrs returns the addresses at which h can be reached as they are now.
-func Addrs(h corehost.Host) []ma.Multiaddr { return h.Addrs() }
+// node is a libp2p host with what this package knows about it.
+type node struct {
+	corehost.Host
+
+	announce []announced
+	clone    func(ma.Multiaddr)
+	log      *slog.Logger
+
+	listening sync.Mutex // one Listen at a time
+	simulated bool       // its QUIC does not use the machine's sockets
+	tableOf   addressTable
+	ready     atomic.Bool
+}
+
+// IDService returns libp2p's identify service: some of libp2p's packages look for this method.
+func (n *node) IDService() identify.IDService {
+	if h, ok := n.Host.(interface{ IDService() identify.IDService }); ok {
+		return h.IDService()
+	}
+	return nil
+}
+
+// AllAddrs returns the addresses before relays and reachability are considered; AutoNAT looks for this method.
+func (n *node) AllAddrs() []ma.Multiaddr {
+	if h, ok := n.Host.(interface{ AllAddrs() []ma.Multiaddr }); ok {
+		return h.AllAddrs()
+	}
+	return n.Addrs()
+}
+
+// cloned reports that somebody else, at remote, has this host's identity.
+func (n *node) cloned(remote ma.Multiaddr) {
+	n.log.Debug("another host has this identity", "addr", remote)
+	if n.clone != nil {
+		n.clone(remote)
+	}
+}

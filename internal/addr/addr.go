@@ -89,7 +89,7 @@ func fromHostPort(s string) ([]ma.Multiaddr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return transports(prefix, port)
+	return Transports(prefix, port, port)
 }
 
 // SplitHostPort splits "host:port"; the port must be a number from 0 to 65535.
@@ -140,19 +140,6 @@ func ipComponent(ip netip.Addr) (ma.Multiaddr, error) {
 	return ma.NewMultiaddr(s)
 }
 
-// transports returns prefix with TCP and with QUIC on the same port.
-func transports(prefix ma.Multiaddr, port uint16) ([]ma.Multiaddr, error) {
-	var out []ma.Multiaddr
-	for _, suffix := range []string{fmt.Sprintf("/tcp/%d", port), fmt.Sprintf("/udp/%d/quic-v1", port)} {
-		a, err := ma.NewMultiaddr(suffix)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, prefix.Encapsulate(a))
-	}
-	return out, nil
-}
-
 // ParseListen reads an address to listen at: "localhost:9388" (127.0.0.1 and ::1), ":9388" (all addresses),
 // "192.0.2.1:9388", "[::1]:9388", each with TCP and QUIC on the one port, or a multiaddr, which is taken as it is.
 // Port 0 stands for any free port. A host name other than localhost is refused: what it resolves to would decide who
@@ -191,11 +178,24 @@ func ParseListen(s string) ([]ma.Multiaddr, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listen address %q: %w", s, err)
 		}
-		both, err := transports(prefix, port)
+		both, err := listenPair(prefix, port)
 		if err != nil {
 			return nil, fmt.Errorf("listen address %q: %w", s, err)
 		}
 		out = append(out, both...)
 	}
 	return out, nil
+}
+
+// listenPair returns prefix with TCP and with QUIC on the same port, which may be 0.
+func listenPair(prefix ma.Multiaddr, port uint16) ([]ma.Multiaddr, error) {
+	tcp, err := ma.NewMultiaddr(fmt.Sprintf("/tcp/%d", port))
+	if err != nil {
+		return nil, err
+	}
+	quic, err := ma.NewMultiaddr(fmt.Sprintf("/udp/%d/quic-v1", port))
+	if err != nil {
+		return nil, err
+	}
+	return []ma.Multiaddr{prefix.Encapsulate(tcp), prefix.Encapsulate(quic)}, nil
 }

@@ -1,0 +1,173 @@
+package host
+
+import (
+	"errors"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/config"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+)
+
+const (
+	// maxProtocols is how many protocols of one peer are remembered: as many as identify carries. A peerstore's own
+	// limit of 128 drops a longer list as a whole.
+	maxProtocols = 1024
+
+	// Above highMark connections the connection manager closes unprotected ones until lowMark are left; a new
+	// connection is spared for connGrace. A node's neighbors are protected, so the marks leave room for callers.
+	lowMark   = 160
+	highMark  = 192
+	connGrace = 10 * time.Second
+
+	// streamWindow is how much a peer may send on a fresh stream before it hears from us: a 1 MiB answer on a link
+	// with a round trip of 50 ms then needs one round trip instead of four.
+	streamWindow    = 4 << 20
+	maxStreamWindow = 16 << 20
+
+	// maxMuxMessage makes one message of the multiplexer fit one record of the secure channel.
+	maxMuxMessage = 65519
+)
+
+// errPSK tells that a pre-shared key and the default transports exclude each other.
+var errPSK = errors.New("a private network key works over TCP only, and the default transports include QUIC: " +
+	"add libp2p.Transport(tcp.NewTCPTransport) to the options, or use an allow list instead of the key")
+
+// options returns the user's options and then ours, each of which sets only what is still unset.
+func options(cfg Config, n *node) []libp2p.Option {
+	opts := append([]libp2p.Option{}, cfg.Libp2p...)
+	return append(opts,
+		func(c *config.Config) error { return identity(c, cfg) },
+		transports(n),
+		channels,
+		store,
+		limits,
+		func(c *config.Config) error {
+			c.ConnectionGater = &gate{node: n, allow: cfg.Allow, next: c.ConnectionGater, self: c.PeerKey}
+			return nil
+		},
+		func(c *config.Config) error {
+			if c.AddrsFactory == nil {
+				c.AddrsFactory = n.fresh
+			}
+			return nil
+		},
+		quiet,
+	)
+}
+
+func identity(c *config.Config, cfg Config) error {
+	if c.PeerKey == nil {
+		c.PeerKey = cfg.Identity
+	}
+	if c.PeerKey == nil {
+		if err := libp2p.RandomIdentity(c); err != nil {
+			return err
+		}
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = cfg.UserAgent
+	}
+	return nil
+}
+
+// transports sets TCP and QUIC.
+func transports(n *node) libp2p.Option {
+	return func(c *config.Config) error {
+		if c.Transports == nil {
+			if c.PSK != nil {
+				return errPSK
+			}
+			if err := c.Apply(libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport)); err != nil {
+				return err
+			}
+		}
+		n.simulated = c.QUICReuse != nil
+		if c.QUICReuse == nil {
+			return c.Apply(libp2p.QUICReuse(newQUICManager))
+		}
+		return nil
+	}
+}
+
+// channels sets how a connection is secured and split into streams.
+func channels(c *config.Config) error {
+	if !c.Insecure && c.SecurityTransports == nil {
+		if err := c.Apply(libp2p.Security(tls.ID, tls.New), libp2p.Security(noise.ID, noise.New)); err != nil {
+			return err
+		}
+	}
+	if c.Muxers == nil {
+		mux := *yamux.DefaultTransport.Config()
+		mux.InitialStreamWindowSize = streamWindow
+		mux.MaxStreamWindowSize = maxStreamWindow
+		mux.MaxMessageSize = maxMuxMessage
+		if err := c.Apply(libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux))); err != nil {
+			return err
+		}
+	}
+	if c.DialRanker == nil {
+		c.DialRanker = RankDials
+	}
+	return nil
+}
+
+// store sets the peerstore, and the metrics off unless somebody collects them.
+func store(c *config.Config) error {
+	if c.PrometheusRegisterer == nil {
+		c.DisableMetrics = true
+	}
+	if c.Peerstore != nil {
+		return nil
+	}
+	ps, err := pstoremem.NewPeerstore(pstoremem.WithMaxProtocols(maxProtocols))
+	if err != nil {
+		return err
+	}
+	c.Peerstore = ps
+	return nil
+}
+
+// limits sets the resource and the connection manager.
+func limits(c *config.Config) error {
+	if c.ResourceManager == nil {
+		rm, err := newResourceManager(!c.DisableMetrics)
+		if err != nil {
+			return err
+		}
+		c.ResourceManager = rm
+	}
+	if c.ConnManager == nil {
+		cm, err := connmgr.NewConnManager(lowMark, highMark, connmgr.WithGracePeriod(connGrace))
+		if err != nil {
+			return err
+		}
+		c.ConnManager = cm
+	}
+	return nil
+}
+
+// quiet turns off what would contact others by itself, unless the user's options ask for any of it.
+func quiet(c *config.Config) error {
+	if !c.RelayCustom {
+		if err := c.Apply(libp2p.DisableRelay()); err != nil {
+			return err
+		}
+	}
+	if c.Relay || c.EnableAutoRelay || c.EnableRelayService || c.EnableHolePunching || c.EnableAutoNATv2 ||
+		c.EnableService || c.NATManager != nil || c.ForceReachability != nil {
+		return nil
+	}
+	// AutoNAT would ask the peers to dial back, and identify would learn addresses from what they claim to see.
+	private := network.ReachabilityPrivate
+	c.ForceReachability = &private
+	c.DisableIdentifyAddressDiscovery = true
+	return nil
+}

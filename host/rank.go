@@ -1,0 +1,98 @@
+package host
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
+)
+
+// dialStep is the head start that a better address has over the next within loopback and private addresses.
+const dialStep = 30 * time.Millisecond
+
+// RankDials orders the addresses of one dial. Between loopback and private addresses TCP is dialed first and QUIC 30
+// ms later: it is faster there, and a killed process is noticed at once. Among those, loopback comes before private
+// and IPv4 before IPv6, so that an address that does not answer costs one step. Public and relayed addresses are
+// ranked as libp2p does: QUIC first. The groups are dialed side by side. It is a [network.DialRanker].
+func RankDials(addrs []ma.Multiaddr) []network.AddrDelay {
+	var near, far []ma.Multiaddr
+	for _, a := range addrs {
+		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+			far = append(far, a)
+			continue
+		}
+		switch addr.ScopeOf(a) {
+		case addr.Loopback, addr.Private:
+			near = append(near, a)
+		default:
+			far = append(far, a)
+		}
+	}
+	slices.SortStableFunc(near, func(a, b ma.Multiaddr) int {
+		return cmp.Or(
+			cmp.Compare(transportRank(a), transportRank(b)),
+			cmp.Compare(addr.ScopeOf(a), addr.ScopeOf(b)),
+			cmp.Compare(familyRank(a), familyRank(b)),
+			cmp.Compare(portOf(a), portOf(b)),
+		)
+	})
+	out := make([]network.AddrDelay, 0, len(addrs))
+	seen := map[int]int{}
+	for _, a := range near {
+		rank := transportRank(a)
+		delay := time.Duration(rank) * dialStep
+		if seen[rank] > 0 {
+			delay += dialStep
+		}
+		if seen[rank] > 2 {
+			delay += dialStep
+		}
+		seen[rank]++
+		out = append(out, network.AddrDelay{Addr: a, Delay: delay})
+	}
+	if !slices.ContainsFunc(near, func(a ma.Multiaddr) bool { return transportRank(a) == 0 }) {
+		for i := range out { // nothing to wait for
+			out[i].Delay = max(0, out[i].Delay-dialStep)
+		}
+	}
+	return append(out, swarm.DefaultDialRanker(far)...)
+}
+
+// transportRank is 0 for plain TCP, 1 for QUIC and 2 for the rest.
+func transportRank(a ma.Multiaddr) int {
+	last := 0
+	if len(a) > 0 {
+		last = a[len(a)-1].Protocol().Code
+	}
+	switch last {
+	case ma.P_TCP:
+		return 0
+	case ma.P_QUIC_V1:
+		return 1
+	default:
+		return 2
+	}
+}
+
+func familyRank(a ma.Multiaddr) int {
+	if ip, ok := addr.IP(a); ok && ip.Unmap().Is4() {
+		return 0
+	}
+	return 1
+}
+
+func portOf(a ma.Multiaddr) int {
+	for _, p := range []int{ma.P_TCP, ma.P_UDP} {
+		if v, err := a.ValueForProtocol(p); err == nil {
+			n, _ := strconv.Atoi(v)
+			return n
+		}
+	}
+	return 0
+}
