@@ -2,8 +2,13 @@ package discovery
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
@@ -18,6 +23,14 @@ const (
 	DefaultHigh = 20
 )
 
+// Limits on what others tell of peers.
+const (
+	// MaxAddrs is the most addresses that are kept of a peer.
+	MaxAddrs = 16
+	// MaxPeers is the most peers that are known at once.
+	MaxPeers = 1000
+)
+
 // KeeperConfig says how a [Keeper] works. The zero value of each field is usable.
 type KeeperConfig struct {
 	// Low and High are the marks: below Low candidates are dialed, and peers that come by themselves are taken as
@@ -26,11 +39,11 @@ type KeeperConfig struct {
 	// Member is the protocol that the peers of this network speak. A peer that does not is no neighbor, its records
 	// are not kept, and it is let go. Empty: every peer is a member.
 	Member protocol.ID
-	// Allow says who may be a neighbor; nil allows all. It is asked again every second for the neighbors. It must
-	// not block.
+	// Allow says who may be a neighbor; nil allows all. It is asked again twice a second for those who are connected.
+	// It must neither block nor call the keeper.
 	Allow func(peer.ID) bool
 	// InUse says which peers have live calls; their connections are never closed to make room. nil: none. It must
-	// not block.
+	// neither block nor call the keeper.
 	InUse func(peer.ID) bool
 	// Book remembers peers over restarts; nil remembers nothing.
 	Book *Book
@@ -43,81 +56,271 @@ type KeeperConfig struct {
 }
 
 // Keeper keeps a node's neighbors. Its methods may be called concurrently, before, while and after Run.
+//
+// Below the low mark it dials candidates, of other networks than the neighbors' first, a few at once, each with a
+// backoff of its own. Peers that connect by themselves become neighbors up to the high mark. One more may stay for two
+// seconds, so that it can ask for other neighbors; then one is let go by lot among it and the neighbors that are not
+// in use, were not named by the user and are not the two oldest that this node dialed. A lost neighbor is redialed
+// whatever the number of the others, within two seconds at first and each minute later, so that a network that was
+// split grows together again. All connections to members are pinged each ten seconds.
 type Keeper struct {
-	h   corehost.Host
-	cfg KeeperConfig
+	h      corehost.Host
+	cfg    KeeperConfig
+	log    *slog.Logger
+	events broadcaster
+	wake   chan struct{} // the loop has something to look at
+
+	mu      sync.Mutex
+	core    *core
+	running bool
+	changed chan struct{}        // closed and replaced at each input
+	moved   []func()             // called when the network changed
+	pinging map[peer.ID]struct{} // pings under way
+	clones  map[string]time.Time // where a clone was looked for, and when
+	checks  chan ma.Multiaddr    // addresses with this node's ID, to be looked at
 }
 
 // NewKeeper returns a keeper of h's neighbors. It does nothing until Run. One host has one keeper.
 func NewKeeper(h corehost.Host, cfg KeeperConfig) *Keeper {
-	return &Keeper{h: h, cfg: cfg}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	k := &Keeper{
+		h: h, cfg: cfg, log: cfg.Logger,
+		wake:    make(chan struct{}, 1),
+		core:    newCore(h.ID(), cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
+		changed: make(chan struct{}),
+		pinging: make(map[peer.ID]struct{}),
+		clones:  make(map[string]time.Time),
+		checks:  make(chan ma.Multiaddr, 8),
+	}
+	k.core.myPorts = func() string { return ports(h.Addrs()) }
+	return k
 }
 
-// Run keeps the neighbors until ctx ends, and returns nil then. It leaves the connections open: they end with the
-// host. It may be called once.
-func (k *Keeper) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// input lets f tell the core of something, publishes what came of it and wakes the loop.
+func (k *Keeper) input(f func(c *core)) {
+	k.mu.Lock()
+	k.core.now = time.Now()
+	f(k.core)
+	k.published()
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// published hands on the core's events; the caller holds the lock, so that their order is the order of the world.
+func (k *Keeper) published() {
+	for _, e := range k.core.events {
+		k.events.publish(e)
+	}
+	k.core.events = nil
+	close(k.changed)
+	k.changed = make(chan struct{})
+}
 
 // Follow runs a source and hands what it finds to the keeper, until ctx ends; then it returns nil. A source that fails
 // is run again after a while: 1 s at first, 30 s at most.
 func (k *Keeper) Follow(ctx context.Context, s Source) error {
 	o := OriginOf(s)
-	return s.Run(ctx, k.h, func(info peer.AddrInfo) { k.Found(info, o) })
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		err := s.Run(ctx, k.h, func(info peer.AddrInfo) { k.Found(info, o) })
+		if ctx.Err() != nil {
+			return nil
+		}
+		k.log.Debug("source ended and is run again", "source", o.Source, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
 }
 
 // Found tells the keeper of a peer. Addresses that the origin has no right to name are dropped, and so is a peer of
 // which none is left. Found does not block.
-func (k *Keeper) Found(info peer.AddrInfo, from Origin) {}
-
-// FoundRecords tells the keeper of peers by their signed records, as [Keeper.Records] of another node returned them.
-// Records that are malformed, too large, too old, from the future, signed by somebody else or older than what is known
-// are dropped, and so is what is over the limit in number. It returns how many were accepted.
-func (k *Keeper) FoundRecords(envelopes [][]byte, from Origin) int { return 0 }
+func (k *Keeper) Found(info peer.AddrInfo, from Origin) {
+	addrs := accepted(info.ID, info.Addrs, from)
+	if len(addrs) == 0 {
+		return
+	}
+	if info.ID == k.h.ID() {
+		if !from.secondhand {
+			k.suspect(addrs)
+		}
+		return
+	}
+	k.input(func(c *core) { c.found(info.ID, addrs, from) })
+}
 
 // Connect connects to a peer at once, at info's addresses or at the known ones, and keeps it as a neighbor until
-// [Keeper.Disconnect]: it is redialed for ever and never closed to make room. Explicit addresses may have any scope.
-// The error says what was tried.
-func (k *Keeper) Connect(ctx context.Context, info peer.AddrInfo) error { return nil }
+// [Keeper.Disconnect]: it is redialed for ever and never closed to make room. Addresses may have any scope. The error
+// says what was tried; then the peer is no more than a candidate. While the keeper runs, Connect returns when the
+// peer has shown that it is of this network.
+func (k *Keeper) Connect(ctx context.Context, info peer.AddrInfo) error {
+	if info.ID == k.h.ID() {
+		return errors.New("discovery: connect: this is the node's own ID")
+	}
+	from := Origin{Source: "connect", Explicit: true}
+	named := accepted(info.ID, info.Addrs, from)
+	if len(named) == 0 && len(info.Addrs) > 0 {
+		return fmt.Errorf("discovery: connect %s: none of its addresses can be dialed", info.ID)
+	}
+	var addrs []ma.Multiaddr
+	k.input(func(c *core) {
+		delete(c.banned, info.ID)
+		c.found(info.ID, named, from)
+		if e := c.peers[info.ID]; e != nil {
+			e.asked, e.lastErr = false, "" // it is dialed here
+			addrs = e.multiaddrs()
+		}
+	})
+	if len(k.h.Network().ConnsToPeer(info.ID)) == 0 {
+		if len(addrs) == 0 {
+			return fmt.Errorf("discovery: connect %s: no address of it is known: write ID@host:port", info.ID)
+		}
+		err := k.dial(ctx, info.ID, addrs, 10*time.Second)
+		k.input(func(c *core) { c.dialed(info.ID, err) })
+		if err != nil {
+			return fmt.Errorf("discovery: connect %s: %w", info.ID, err)
+		}
+	}
+	if err := k.awaitMember(ctx, info.ID); err != nil {
+		return fmt.Errorf("discovery: connect %s: %w", info.ID, err)
+	}
+	k.input(func(c *core) {
+		if e := c.peers[info.ID]; e != nil {
+			e.sticky = true
+		}
+	})
+	return nil
+}
+
+// awaitMember waits until a connected peer was identified.
+func (k *Keeper) awaitMember(ctx context.Context, p peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		k.mu.Lock()
+		running, changed := k.running, k.changed
+		e := k.core.peers[p]
+		var err error
+		switch {
+		case !running:
+		case e == nil || e.conns == 0 && e.lastErr != "":
+			err = errors.New("the connection was closed at once")
+			if e != nil {
+				err = errors.New(e.lastErr)
+			}
+		case !e.member:
+			err = errors.New("it did not identify itself in time")
+			if e.unwanted {
+				err = e.left
+				k.mu.Unlock()
+				return err
+			}
+			k.mu.Unlock()
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return err
+			}
+		}
+		k.mu.Unlock()
+		return err
+	}
+}
 
 // Disconnect closes the connections to a peer, whatever they are used for, and does not dial it again until it is
 // named by Connect or it connects by itself.
-func (k *Keeper) Disconnect(p peer.ID) error { return nil }
+func (k *Keeper) Disconnect(p peer.ID) error {
+	return k.leave(p, func(c *core) { c.ban(p) })
+}
 
 // Forget is Disconnect, and drops all that is known and remembered of the peer.
-func (k *Keeper) Forget(p peer.ID) error { return nil }
+func (k *Keeper) Forget(p peer.ID) error {
+	err := k.leave(p, func(c *core) { c.forget(p) })
+	if k.cfg.Book == nil {
+		return err
+	}
+	known, berr := k.cfg.Book.Forget(p)
+	if known {
+		err = nil
+	}
+	return errors.Join(err, berr)
+}
 
-// Cloned tells the keeper that another host proved this node's own identity at an address. It does not block; it is
-// what host.Config's Clone calls.
-func (k *Keeper) Cloned(at ma.Multiaddr) {}
+func (k *Keeper) leave(p peer.ID, f func(*core)) error {
+	conns := k.h.Network().ConnsToPeer(p)
+	known := len(conns) > 0
+	k.input(func(c *core) {
+		known = known || c.peers[p] != nil
+		f(c)
+	})
+	for _, conn := range conns {
+		_ = conn.CloseWithError(closedByUser.code()) // it is gone either way
+	}
+	if !known {
+		return fmt.Errorf("discovery: %s is not known", p)
+	}
+	return nil
+}
 
 // Peers returns every known peer, ordered by ID.
-func (k *Keeper) Peers() []Peer { return nil }
+func (k *Keeper) Peers() []Peer {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.core.snapshots()
+}
 
 // Peer returns what is known of one peer.
-func (k *Keeper) Peer(p peer.ID) (Peer, bool) { return Peer{}, false }
+func (k *Keeper) Peer(p peer.ID) (Peer, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.core.peers[p]
+	if e == nil {
+		return Peer{}, false
+	}
+	return e.snapshot(), true
+}
 
 // Neighbors returns the neighbors, ordered by ID.
-func (k *Keeper) Neighbors() []peer.ID { return nil }
+func (k *Keeper) Neighbors() []peer.ID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []peer.ID
+	for p, e := range k.core.peers {
+		if e.neighbor {
+			out = append(out, p)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
 
 // Events returns what happens from the call on, until ctx ends or the keeper has ended. The sequence may be ranged over
 // once. A reader that is more than 1,024 events behind misses the oldest ones: nobody waits for it. For the state at
 // the start of the events call Peers after Events.
-func (k *Keeper) Events(ctx context.Context) iter.Seq[Event] { return func(func(Event) bool) {} }
+func (k *Keeper) Events(ctx context.Context) iter.Seq[Event] { return k.events.subscribe(ctx) }
 
-// Records returns signed peer records of at most max connected members, chosen at random, for a peer that is
-// connected over a link of scope to: records with no address of use there are left out, as is except. They are what
-// identify brought, and at most [MaxRecordAge] old.
-func (k *Keeper) Records(max int, except peer.ID, to Scope) [][]byte { return nil }
+// settled tells whether dialing p once more is of no use: it is connected, or it let this node go a moment ago.
+func (k *Keeper) settled(p peer.ID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.core.peers[p]
+	if e == nil {
+		_, banned := k.core.banned[p]
+		return banned
+	}
+	return e.conns > 0 || e.full > 0 && time.Now().Before(e.next)
+}
 
-// Limits on what others tell of peers.
-const (
-	// MaxRecords is the most signed records that one answer may carry.
-	MaxRecords = 64
-	// MaxRecordSize is the most bytes of a signed record.
-	MaxRecordSize = 4 << 10
-	// MaxRecordAge is the greatest age of a signed record.
-	MaxRecordAge = 30 * 24 * time.Hour
-	// MaxAddrs is the most addresses that are kept of a peer.
-	MaxAddrs = 16
-	// MaxPeers is the most peers that are known at once.
-	MaxPeers = 1000
-)
+// onMove has f called whenever the network changed; f must not block.
+func (k *Keeper) onMove(f func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.moved = append(k.moved, f)
+}

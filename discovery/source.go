@@ -53,6 +53,9 @@ type Origin struct {
 	Scope Scope
 	// Explicit addresses were given by the node's own user, and may have any scope.
 	Explicit bool
+
+	// secondhand findings say nothing of whether the peer is there now: nobody is told that it does not answer.
+	secondhand bool
 }
 
 // Scoped is implemented by a [Source] that vouches for more, or less, than [OriginOf] assumes. A source that accepts

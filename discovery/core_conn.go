@@ -1,0 +1,348 @@
+package discovery
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// closeReason says why a connection ended.
+type closeReason int
+
+const (
+	closedUnknown   closeReason = iota
+	closedFull                  // to make room: here or there
+	closedNotMember             // it is of another network
+	closedNotAllow              // it is not, or no longer, on the list
+	closedByUser                // Disconnect
+	closedDead                  // it answered no ping, or was never identified
+)
+
+// code is what the other end is told.
+func (r closeReason) code() network.ConnErrorCode {
+	switch r {
+	case closedFull:
+		return network.ConnGarbageCollected
+	case closedNotMember:
+		return network.ConnProtocolNegotiationFailed
+	case closedNotAllow, closedByUser:
+		return network.ConnGated
+	default:
+		return network.ConnNoError
+	}
+}
+
+// reasonOf reads what the other end said.
+func reasonOf(code network.ConnErrorCode) closeReason {
+	switch code {
+	case network.ConnGarbageCollected, network.ConnResourceLimitExceeded, network.ConnRateLimited:
+		return closedFull
+	case network.ConnProtocolNegotiationFailed:
+		return closedNotMember
+	case network.ConnGated:
+		return closedNotAllow
+	default:
+		return closedUnknown
+	}
+}
+
+var (
+	zeroTime        time.Time
+	errDisconnected = errors.New("disconnected by the user")
+	errMadeRoom     = errors.New("let go: it was one more than the node keeps")
+	errLetGo        = errors.New("it let this node go: it has neighbors enough")
+	errRefused      = errors.New("it refuses this node")
+	errNotAllowed   = errors.New("it is not allowed")
+	errVanished     = errors.New("the connection was lost")
+)
+
+// connUp takes that there are n connections to a peer now, the newest of them outbound or not.
+func (c *core) connUp(p peer.ID, n int, outbound bool) {
+	if n == 0 {
+		return
+	}
+	delete(c.banned, p)
+	e := c.peers[p]
+	if e == nil {
+		if e = c.add(p, "inbound"); e == nil {
+			c.do(action{kind: actClose, peer: p, code: closedFull.code()})
+			return
+		}
+	}
+	first := e.conns == 0
+	e.conns = n
+	if first {
+		e.up, e.outbound = c.now, outbound
+		e.identified, e.member, e.unwanted, e.why, e.left = false, false, false, closedUnknown, nil
+		e.grace = c.now.Add(grace)
+	}
+	c.touch(e)
+}
+
+// connDown takes that n connections are left; remote is what the other end said when it closed the last.
+func (c *core) connDown(p peer.ID, n int, remote closeReason) {
+	e := c.peers[p]
+	if e == nil || e.conns == 0 {
+		return
+	}
+	e.conns = n
+	if n > 0 {
+		return
+	}
+	wasNeighbor := e.neighbor
+	if c.now.Sub(e.up) >= steady {
+		e.fails, e.full = 0, 0
+	}
+	switch why := e.why; {
+	case why == closedUnknown && remote == closedUnknown, why == closedDead:
+		e.left = errVanished
+		if wasNeighbor || !e.lost.IsZero() {
+			c.lose(e)
+			break
+		}
+		e.fails++
+		e.next = c.now.Add(c.backoff(e))
+	case why == closedUnknown && remote == closedFull, why == closedFull:
+		if why == closedUnknown {
+			e.left = errLetGo
+		}
+		e.full++
+		e.lost, e.asked = zeroTime, false
+		e.next = c.now.Add(c.jitter(capped(fullBase, e.full-1, fullMax)))
+	default:
+		if why == closedUnknown {
+			e.left = errRefused
+			if remote == closedNotMember {
+				e.left = errNotMember
+			}
+		}
+		e.fails++
+		e.lost, e.asked = zeroTime, false
+		e.next = c.now.Add(c.jitter(capped(refusedBase, e.fails-1, refusedMax)))
+		if why == closedNotMember && e.wasMember {
+			c.lose(e) // it is shutting down, and may be started again
+			e.next = c.now.Add(c.jitter(time.Second))
+		}
+	}
+	c.demote(e)
+	e.identified, e.member, e.record = false, false, nil
+	c.touch(e)
+	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
+	if len(e.addrs) == 0 && !e.sticky && !e.busy {
+		c.drop(e) // it came by itself and never said where it listens
+	}
+}
+
+// lose marks a peer as one to be redialed, for as long as there are not too many of them.
+func (c *core) lose(e *entry) {
+	if e.lost.IsZero() {
+		e.lost = c.now
+	}
+	e.next = c.now.Add(c.jitter(redialFirst))
+	if e.fails > 0 {
+		e.next = c.now.Add(c.backoff(e))
+	}
+	var oldest *entry
+	n := 0
+	for _, o := range c.peers {
+		if o.lost.IsZero() || o.conns > 0 {
+			continue
+		}
+		n++
+		if oldest == nil || o.lost.Before(oldest.lost) {
+			oldest = o
+		}
+	}
+	if n > maxLost {
+		oldest.lost = zeroTime
+	}
+}
+
+// identity is what identify says of a connected peer.
+type identity struct {
+	protocolsKnown bool
+	member         bool
+	agent          string
+	addrs          []ma.Multiaddr // accepted for the connection they came over
+	record         []byte
+	seq            uint64
+}
+
+// identified takes what identify said; it says it again when something changes.
+func (c *core) identified(p peer.ID, id identity) {
+	e := c.peers[p]
+	if e == nil || e.conns == 0 {
+		return
+	}
+	first := !e.member
+	e.identified = true
+	if id.agent != "" {
+		e.agent = id.agent
+	}
+	switch {
+	case !id.member:
+		c.reject(e, closedNotMember, errNotMember)
+		return
+	case !c.allowed(p):
+		c.reject(e, closedNotAllow, errNotAllowed)
+		return
+	}
+	e.member, e.wasMember, e.unwanted = true, true, false
+	e.lost, e.lastErr, e.told, e.asked = zeroTime, "", false, false
+	if len(id.addrs) > 0 {
+		c.replace(e, id.addrs)
+	}
+	if id.record != nil {
+		e.record, e.seq = id.record, id.seq
+	}
+	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs(), on: true})
+	if first {
+		e.ping = c.now
+		c.emit(PeerConnected, e, nil)
+	}
+	if !e.neighbor && (c.neighbors < c.cfg.High || e.sticky) {
+		c.promote(e)
+	}
+	c.touch(e)
+}
+
+// identifyFailed takes that a peer never said who it is.
+func (c *core) identifyFailed(p peer.ID, err error) {
+	e := c.peers[p]
+	if e == nil || e.conns == 0 || e.identified {
+		return
+	}
+	e.lastErr = "it did not identify itself: " + err.Error()
+	if !c.inUse(p) {
+		c.close(e, closedDead, errVanished)
+	}
+}
+
+// reject ends a peer's being a neighbor and its connections, as soon as nothing uses them.
+func (c *core) reject(e *entry, why closeReason, left error) {
+	e.record = nil
+	e.member = false
+	e.unwanted, e.why, e.left = true, why, left
+	e.lastErr = left.Error()
+	c.demote(e)
+	c.do(action{kind: actAddrs, peer: e.id, addrs: e.multiaddrs(), on: true})
+	if !c.inUse(e.id) {
+		c.close(e, why, left)
+	}
+	c.touch(e)
+}
+
+func (c *core) close(e *entry, why closeReason, left error) {
+	e.why, e.left, e.closed = why, left, c.now
+	c.do(action{kind: actClose, peer: e.id, code: why.code()})
+}
+
+func (c *core) promote(e *entry) {
+	e.neighbor = true
+	c.neighbors++
+	c.do(action{kind: actProtect, peer: e.id, on: true})
+	c.emit(PeerNeighbor, e, nil)
+}
+
+func (c *core) demote(e *entry) {
+	if !e.neighbor {
+		return
+	}
+	e.neighbor = false
+	c.neighbors--
+	c.do(action{kind: actProtect, peer: e.id})
+	c.emit(PeerLeft, e, e.left)
+}
+
+// settle deals with the connected: it lets go whom nobody wants, and those over the high mark when their grace is
+// over. It returns when it wants to be called again.
+func (c *core) settle() (wake time.Time) {
+	for _, e := range c.peers {
+		if e.conns == 0 || !e.identified {
+			continue
+		}
+		switch {
+		case e.unwanted:
+			if !c.inUse(e.id) {
+				c.close(e, e.why, e.left)
+			}
+			wake = earlier(wake, c.now.Add(recheck))
+		case c.cfg.Allow != nil && !c.cfg.Allow(e.id):
+			c.reject(e, closedNotAllow, errNotAllowed)
+		case e.why != closedUnknown:
+			// A connection that came while the others were being closed.
+			if again := e.closed.Add(time.Second); c.now.Before(again) {
+				wake = earlier(wake, again)
+			} else {
+				c.close(e, e.why, e.left)
+			}
+		case e.neighbor, !e.member:
+		case c.neighbors < c.cfg.High || e.sticky:
+			c.promote(e)
+		case c.now.Before(e.grace):
+			wake = earlier(wake, e.grace)
+		case c.inUse(e.id):
+			wake = earlier(wake, c.now.Add(recheck))
+		default:
+			c.makeRoom(e)
+		}
+		if c.cfg.Allow != nil {
+			wake = earlier(wake, c.now.Add(recheck))
+		}
+	}
+	return wake
+}
+
+// makeRoom lets one peer go, by lot among the newcomer and those neighbors that nothing keeps. Were it always the
+// newcomer, a node that starts in a full network would never get a neighbor: every connection of its would be closed.
+// This way it keeps all but one in High+1 of its connections, while those who lose one have others, or dial again.
+func (c *core) makeRoom(newcomer *entry) {
+	lots := []*entry{newcomer}
+	for _, e := range c.kept() {
+		if !e.sticky && e.why == closedUnknown && c.now.Sub(e.since) >= grace && !c.inUse(e.id) {
+			lots = append(lots, e)
+		}
+	}
+	victim := lots[c.rng.IntN(len(lots))]
+	c.close(victim, closedFull, errMadeRoom)
+	if victim != newcomer {
+		c.demote(victim)
+		c.promote(newcomer)
+	}
+}
+
+// kept returns the neighbors without the reserve.
+func (c *core) kept() []*entry {
+	var out []*entry
+	for _, e := range c.peers {
+		if e.neighbor {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b *entry) int {
+		if a.outbound != b.outbound {
+			if a.outbound {
+				return -1
+			}
+			return 1
+		}
+		return a.up.Compare(b.up)
+	})
+	n := 0
+	for n < len(out) && n < reserve && out[n].outbound {
+		n++
+	}
+	return out[n:]
+}
+
+// earlier returns the earlier of two moments; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

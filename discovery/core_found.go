@@ -1,0 +1,192 @@
+package discovery
+
+import (
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
+)
+
+// found takes addresses of a peer that were accepted already. fast is the doubt that the connection to a connected
+// peer still works, since it is said to be elsewhere.
+func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
+	if p == c.self || p == "" || len(addrs) == 0 {
+		return
+	}
+	if _, ok := c.banned[p]; ok {
+		return
+	}
+	e, known := c.peers[p]
+	if !known {
+		if e = c.add(p, from.Source); e == nil {
+			return
+		}
+	}
+	changed := c.merge(e, addrs, from.Explicit)
+	direct := !from.secondhand
+	if direct && (changed || !e.direct) && e.conns == 0 {
+		e.told = false
+	}
+	e.direct = e.direct || direct
+	if from.Explicit && e.full == 0 {
+		e.asked, e.next = true, c.now
+	}
+	switch {
+	case e.conns > 0 && changed && direct && !from.Explicit:
+		c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
+	case e.conns == 0 && direct && !e.lost.IsZero():
+		// Somebody heard of it just now: it may be back.
+		if soon := e.tried.Add(redialMin); soon.Before(e.next) {
+			e.next = soon
+		}
+	case changed && e.conns == 0 && e.full == 0 && known:
+		e.fails, e.next = 0, c.now
+	}
+	if changed && e.conns == 0 {
+		c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
+	}
+	if !known {
+		c.emit(PeerFound, e, nil)
+	}
+}
+
+// add makes an entry, in place of a less useful one when there are too many; nil when all are more useful.
+func (c *core) add(p peer.ID, source string) *entry {
+	if len(c.peers) >= MaxPeers {
+		victim := c.leastUseful()
+		if victim == nil {
+			return nil
+		}
+		c.drop(victim)
+	}
+	e := &entry{id: p, source: source, state: Known, since: c.now}
+	c.peers[p] = e
+	return e
+}
+
+func (c *core) drop(e *entry) {
+	delete(c.peers, e.id)
+	c.do(action{kind: actAddrs, peer: e.id})
+}
+
+// leastUseful returns an entry that may go: one that failed rather than one that was not tried, one of which others
+// talk rather than one that was heard directly. Entries that are connected, were once neighbors or were named by the
+// user stay. Within a class the choice is random (a map's order), so that a flood cannot aim.
+func (c *core) leastUseful() *entry {
+	var best *entry
+	value := 0
+	for _, e := range c.peers {
+		if e.conns > 0 || e.busy || e.sticky || !e.lost.IsZero() || e.wasMember || e.explicit() {
+			continue
+		}
+		v := 4
+		if e.fails > 0 {
+			v -= 2
+		}
+		if !e.direct {
+			v--
+		}
+		if best == nil || v < value {
+			best, value = e, v
+		}
+		if value == 1 {
+			break
+		}
+	}
+	return best
+}
+
+func (e *entry) explicit() bool {
+	return slices.ContainsFunc(e.addrs, func(a address) bool { return a.explicit })
+}
+
+// merge adds addresses and tells whether one of them was new. Over MaxAddrs the oldest go, explicit ones last.
+func (c *core) merge(e *entry, addrs []ma.Multiaddr, explicit bool) bool {
+	changed := false
+	for _, a := range addrs {
+		i := slices.IndexFunc(e.addrs, func(b address) bool { return b.Equal(a) })
+		if i >= 0 {
+			old := e.addrs[i]
+			old.seen, old.explicit = c.now, old.explicit || explicit
+			e.addrs = append(slices.Delete(e.addrs, i, i+1), old)
+			continue
+		}
+		changed = true
+		e.addrs = append(e.addrs, address{Multiaddr: a, explicit: explicit, seen: c.now})
+	}
+	for len(e.addrs) > MaxAddrs {
+		i := slices.IndexFunc(e.addrs, func(a address) bool { return !a.explicit })
+		e.addrs = slices.Delete(e.addrs, max(i, 0), max(i, 0)+1)
+	}
+	return changed
+}
+
+// replace makes addrs, which the peer itself named, what is known, beside what the user named.
+func (c *core) replace(e *entry, addrs []ma.Multiaddr) {
+	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool { return !a.explicit })
+	c.merge(e, addrs, false)
+}
+
+// dropAddrs forgets addresses of a peer at which somebody else answers.
+func (c *core) dropAddrs(p peer.ID, gone func(ma.Multiaddr) bool) {
+	e := c.peers[p]
+	if e == nil {
+		return
+	}
+	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool { return gone(a.Multiaddr) })
+	if len(e.addrs) == 0 && e.conns == 0 && !e.sticky && !e.busy {
+		c.drop(e)
+		return
+	}
+	if e.conns == 0 {
+		c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
+	}
+}
+
+// ban ends what binds the node to a peer until it is named or comes by itself.
+func (c *core) ban(p peer.ID) {
+	if len(c.banned) >= maxBanned {
+		for q := range c.banned {
+			delete(c.banned, q)
+			break
+		}
+	}
+	c.banned[p] = struct{}{}
+	if e := c.peers[p]; e != nil {
+		e.sticky, e.asked, e.lost = false, false, zeroTime
+		if e.conns > 0 {
+			c.close(e, closedByUser, errDisconnected)
+		}
+	}
+}
+
+// forget drops all that is known.
+func (c *core) forget(p peer.ID) {
+	c.ban(p)
+	if e := c.peers[p]; e != nil {
+		c.demote(e)
+		c.drop(e)
+	}
+}
+
+// group is what a peer shares with others of the same network: candidates from groups with few neighbors come first.
+func (e *entry) group() string {
+	if len(e.addrs) == 0 {
+		return ""
+	}
+	ip, ok := addr.IP(e.addrs[len(e.addrs)-1].Multiaddr)
+	if !ok {
+		return ""
+	}
+	bits := 16
+	if ip.Is6() {
+		bits = 32
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return prefix.String()
+}
