@@ -1,0 +1,45 @@
+// Package p2p is a node framework on libp2p: write an ordinary gRPC service, and every other node can call it, by peer
+// ID or by service name, on a LAN without configuration.
+//
+//	node := p2p.NewNode(":9388")
+//	pb.RegisterGreeterServer(node, greeter{})   // offer a service
+//	err := node.StartServer()                   // nodes of the link find each other
+//	reply, err := pb.NewGreeterClient(node).SayHello(ctx, req)            // call any node that offers it
+//	reply, err = pb.NewGreeterClient(node.Peer(id)).SayHello(ctx, req)    // or one peer
+//
+// A [Node] is a [grpc.ServiceRegistrar] and a [grpc.ClientConnInterface], so generated code takes it as it is, and all
+// of gRPC works: streaming, deadlines, cancellation, metadata, status details, interceptors, health, reflection.
+// Connections are authenticated and encrypted by libp2p, over TCP and QUIC; [Caller] tells a handler who calls.
+//
+// # Lifecycle
+//
+//	                          before the start        running                 after Close
+//	RegisterService           registers               panics                  panics
+//	SetServing                kept                    takes effect            no effect
+//	JoinNetwork               kept for the start      joins                   ErrClosed
+//	StartServer, Run          starts                  ErrStarted              ErrClosed
+//	Wait                      ErrNotStarted           blocks until closed     nil, or why the node ended
+//	Invoke, NewStream         ErrNotStarted           waits for the service   ErrClosed
+//	Peer, Service             usable from the start   usable                  calls fail with ErrClosed
+//	NewClient                 ErrNotStarted           a channel of your own   ErrClosed
+//	Disconnect, Forget        ErrNotStarted           done                    ErrClosed
+//	AwaitPeers                ErrNotStarted           blocks                  ErrClosed
+//	Peers, PeerEvents         empty                   what is known           empty
+//	ID, Addrs, Host           "", nil, nil            those of the node       those it had; Host is closed
+//	Close                     closes                  graceful                waits for the first Close
+//
+// An option or address that is wrong is kept by NewNode and returned by the next JoinNetwork, StartServer, Run or Wait.
+// A start that failed is final: it is logged, Wait returns its error at once, and calls fail with [ErrNotStarted].
+//
+// # Waiting
+//
+// A call to a service or a peer that is not known yet waits for it, at most the discovery timeout (5 s) or its own
+// deadline, and then fails with Unavailable and says what was tried. There is no need to sleep, to set WaitForReady or
+// to wait for peers before the first call.
+//
+// # Who may call
+//
+// In the default profile [LAN] every node of the same network name that reaches this one may call it; the node says so
+// once at its start. [WithAllow] and [WithAllowFile] close it for all but the peers listed, before anything but the
+// handshake; [WithAuthorizer] decides each call.
+package p2p

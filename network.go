@@ -1,0 +1,153 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
+)
+
+// JoinNetwork names places where other nodes are: "host:port", "ID@host:port" or a multiaddr, /dnsaddr/… included. It
+// may be called before and after the start and returns at once; the node keeps trying until somebody answers there, and
+// again when the connection is lost, so the order of starts does not matter. Its own address among them is ignored. At
+// a place without an ID the node trusts who answers first. It returns an error for what cannot be a place.
+func (n *Node) JoinNetwork(places ...string) error {
+	for _, p := range places {
+		if _, err := addr.ParseJoin(p); err != nil {
+			return fmt.Errorf("p2p: join: %w", err)
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.state == closing:
+		return ErrClosed
+	case n.err != nil:
+		return n.err
+	case n.state == idle:
+		n.joins = append(n.joins, places...)
+		return nil
+	}
+	return n.running.bootstrap.Join(places...)
+}
+
+// Disconnect closes the connections to a peer (ID, ID@host:port or multiaddr), and the node does not dial it again by
+// itself until it is found anew or named by a call.
+func (n *Node) Disconnect(target string) error {
+	r, id, err := n.target("disconnect", target)
+	if err != nil {
+		return err
+	}
+	return r.keeper.Disconnect(id)
+}
+
+// Forget disconnects a peer and drops what is remembered of it, the identity pinned to its address included.
+func (n *Node) Forget(target string) error {
+	r, id, err := n.target("forget", target)
+	if err != nil {
+		return err
+	}
+	return r.keeper.Forget(id)
+}
+
+func (n *Node) target(verb, target string) (*running, peer.ID, error) {
+	info, err := addr.ParsePeer(target)
+	if err != nil {
+		return nil, "", fmt.Errorf("p2p: %s: %w", verb, err)
+	}
+	r, err := n.live()
+	return r, info.ID, err
+}
+
+// Connect dials a peer (ID, ID@host:port or multiaddr) and returns when it is connected. Nobody needs it before a call:
+// calls dial by themselves.
+func (n *Node) Connect(ctx context.Context, target string) error {
+	info, err := addr.ParsePeer(target)
+	if err != nil {
+		return fmt.Errorf("p2p: connect: %w", err)
+	}
+	r, err := n.live()
+	if err != nil {
+		return err
+	}
+	return r.keeper.Connect(ctx, info)
+}
+
+// AwaitPeers blocks until the node has at least count neighbors, or ctx ends. Tests want it; a call does not need it.
+func (n *Node) AwaitPeers(ctx context.Context, count int) error {
+	r, err := n.live()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.ctx, cancel)()
+	events := r.events.follow(ctx)
+	enough := func() bool { return len(r.keeper.Neighbors()) >= count }
+	if enough() {
+		return nil
+	}
+	for range events {
+		if enough() {
+			return nil
+		}
+	}
+	if r.ctx.Err() != nil {
+		return ErrClosed
+	}
+	return fmt.Errorf("p2p: waiting for %d neighbors: %d are there: %w", count, len(r.keeper.Neighbors()), ctx.Err())
+}
+
+// Peers returns every peer that the node knows, in the order of their IDs.
+func (n *Node) Peers() []PeerInfo {
+	r, err := n.live()
+	if err != nil {
+		return nil
+	}
+	return r.peers()
+}
+
+// PeerEvents yields what happens among the peers from now on, until ctx ends or the node is closed. A reader that falls
+// more than 1,024 events behind misses the oldest of them.
+func (n *Node) PeerEvents(ctx context.Context) iter.Seq[PeerEvent] {
+	r, err := n.live()
+	if err != nil {
+		return func(func(PeerEvent) bool) {}
+	}
+	return r.events.follow(ctx)
+}
+
+// ID returns the node's identity, or "" before it has started.
+func (n *Node) ID() peer.ID {
+	if h := n.Host(); h != nil {
+		return h.ID()
+	}
+	return ""
+}
+
+// Addrs returns the addresses at which the node can be dialed, complete with /p2p/ID, or nil before it has started.
+func (n *Node) Addrs() []ma.Multiaddr {
+	n.mu.Lock()
+	r := n.running
+	n.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	return r.addrs()
+}
+
+// Host returns the libp2p host underneath, for what the node does not offer, or nil before it has started. The node
+// closes it.
+func (n *Node) Host() corehost.Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.running == nil {
+		return nil
+	}
+	return n.running.host
+}

@@ -1,0 +1,140 @@
+package p2p_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/p2ptest"
+)
+
+// eventually polls until ok says "", and fails with what it said last when the time is up.
+func eventually(t *testing.T, within time.Duration, ok func() string) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		why := ok()
+		if why == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %s", within, why)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// neighborsOf are the neighbors that a node has now.
+func neighborsOf(n *p2p.Node) []peer.ID {
+	var out []peer.ID
+	for _, p := range n.Peers() {
+		if p.State == p2p.StateNeighbor {
+			out = append(out, p.ID)
+		}
+	}
+	return out
+}
+
+// connected tells whether the graph of neighbors is in one piece, where an edge counts when both ends name it.
+func connected(nodes []*p2p.Node) bool {
+	edges := make(map[peer.ID][]peer.ID)
+	for _, n := range nodes {
+		edges[n.ID()] = neighborsOf(n)
+	}
+	seen := map[peer.ID]bool{nodes[0].ID(): true}
+	for queue := []peer.ID{nodes[0].ID()}; len(queue) > 0; queue = queue[1:] {
+		for _, q := range edges[queue[0]] {
+			if _, alive := edges[q]; alive && !seen[q] && slices.Contains(edges[q], queue[0]) {
+				seen[q] = true
+				queue = append(queue, q)
+			}
+		}
+	}
+	return len(seen) == len(nodes)
+}
+
+func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
+	const count = 50
+	network := p2ptest.Network()
+	var nodes []*p2p.Node
+	t.Cleanup(func() { closeAll(t, nodes) })
+	for i := range count {
+		n := p2p.NewNode("localhost:0", p2ptest.Options(network)...)
+		if i > 0 {
+			if err := n.JoinNetwork("localhost:" + port(t, nodes[0])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := n.StartServer(); err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, n)
+	}
+	began := time.Now()
+	eventually(t, 30*time.Second, func() string {
+		for i, n := range nodes {
+			if c := len(neighborsOf(n)); c < 5 || c > 20 {
+				return "node " + string(rune('0'+i/10)) + string(rune('0'+i%10)) + " has not between 5 and 20 neighbors"
+			}
+		}
+		if !connected(nodes) {
+			return "the graph is not connected"
+		}
+		return ""
+	})
+	t.Logf("%d nodes: between 5 and 20 neighbors each, in one piece, after %v", count, time.Since(began))
+
+	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	dead, rest := nodes[:10], nodes[10:]
+	for _, n := range dead {
+		// The host alone: the node says goodbye to nobody.
+		if err := n.Host().Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began = time.Now()
+	eventually(t, 30*time.Second, func() string {
+		if !connected(rest) {
+			return "the rest is not connected"
+		}
+		return ""
+	})
+	t.Logf("after ten died the rest is in one piece after %v", time.Since(began))
+}
+
+func port(t *testing.T, n *p2p.Node) string {
+	t.Helper()
+	for _, a := range n.Addrs() {
+		if v, err := a.ValueForProtocol(6); err == nil {
+			return v
+		}
+	}
+	t.Fatal("the node has no TCP address")
+	return ""
+}
+
+func closeAll(t *testing.T, nodes []*p2p.Node) {
+	done := make(chan error, len(nodes))
+	for _, n := range nodes {
+		go func() { done <- n.Close() }()
+	}
+	for range nodes {
+		if err := <-done; err != nil {
+			t.Logf("close: %v", err)
+		}
+	}
+}
+
+func TestNetwork_AwaitPeersEndsWithItsContext(t *testing.T) {
+	n := p2ptest.Start(t, 1, nil)[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.AwaitPeers(ctx, 1); err == nil {
+		t.Error("AwaitPeers of a lonely node returned nil")
+	}
+}

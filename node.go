@@ -1,0 +1,157 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/addr"
+)
+
+// A Node offers gRPC services to the other nodes of its network and calls theirs. Make one with [NewNode]; the zero
+// value is not usable. All methods may be called from many goroutines at once.
+type Node struct {
+	config *config
+	server *grpcstream.Server
+
+	mu      sync.Mutex
+	state   state
+	err     error    // of an option, or of the start
+	joins   []string // places named before the start
+	running *running // from the start on
+	done    chan struct{}
+}
+
+type state int
+
+const (
+	idle state = iota
+	starting
+	started
+	failed
+	closing
+)
+
+// NewNode makes a node that will listen at addr: "localhost:9388" (this machine only), ":9388" (all addresses), ":0"
+// (any free port), "192.0.2.1:9388", "[::1]:9388" or a multiaddr; TCP and QUIC use the one port. It opens no socket,
+// reads no file and starts no goroutine. A bad address or option is kept, and returned by the next JoinNetwork,
+// StartServer, Run or Wait.
+func NewNode(address string, opts ...Option) *Node {
+	cfg, err := newConfig(address, opts)
+	if _, bad := addr.ParseListen(address); bad != nil && err == nil {
+		err = fmt.Errorf("p2p: %w", bad)
+	}
+	n := &Node{config: cfg, err: err, done: make(chan struct{})}
+	n.server = newServer(n, cfg)
+	return n
+}
+
+// StartServer opens the node's sockets and begins to find and accept others. It returns once the node can be dialed,
+// or with the reason why it cannot be; a port that is taken is a [*host.PortTakenError]. A node is started once.
+func (n *Node) StartServer() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.state == closing:
+		return ErrClosed
+	case n.state != idle:
+		return ErrStarted
+	case n.err != nil:
+		n.failLocked(n.err)
+		return n.err
+	}
+	r, err := start(n, n.joins)
+	if err != nil {
+		n.err = err
+		n.failLocked(err)
+		return err
+	}
+	n.running, n.state = r, started
+	return nil
+}
+
+// failLocked notes a start that failed. It is logged because the four lines of the README ignore the error.
+func (n *Node) failLocked(err error) {
+	n.state = failed
+	n.logger().Error("p2p: the node did not start", "err", err)
+}
+
+// Wait blocks until the node is closed. It returns nil after Close, the reason when the node ended by itself, and at
+// once the error of a start that failed, or [ErrNotStarted].
+func (n *Node) Wait() error {
+	n.mu.Lock()
+	st, err, r := n.state, n.err, n.running
+	n.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case st == idle:
+		return ErrNotStarted
+	case r == nil:
+		return nil
+	}
+	select {
+	case <-n.done:
+	case <-r.failed:
+		// A part of the node ended that should not have: nothing is left half alive.
+		_ = n.Close()
+	}
+	return r.cause()
+}
+
+// Run starts the node, waits until ctx ends, and closes it. It returns nil after an orderly end.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.StartServer(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = n.Close() })
+	defer stop()
+	if err := n.Wait(); err != nil {
+		return err
+	}
+	return n.Close()
+}
+
+// Close withdraws the node from the network, lets calls in flight end within the shutdown timeout, closes its
+// connections and waits for its goroutines. It may be called at any time and more than once; each call returns when
+// the node is closed. A closed node is not started again.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	first, r := n.state != closing, n.running
+	n.state = closing
+	n.mu.Unlock()
+	if !first {
+		<-n.done
+		return nil
+	}
+	defer close(n.done)
+	if r == nil {
+		return nil
+	}
+	return r.stop()
+}
+
+// live returns what runs, or the reason why nothing does.
+func (n *Node) live() (*running, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch n.state {
+	case started:
+		return n.running, nil
+	case closing:
+		return nil, ErrClosed
+	case failed:
+		return nil, fmt.Errorf("%w: %w", ErrNotStarted, n.err)
+	default:
+		return nil, ErrNotStarted
+	}
+}
+
+func (n *Node) logger() *slog.Logger {
+	if n.config.logger != nil {
+		return n.config.logger
+	}
+	return slog.Default()
+}

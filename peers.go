@@ -1,0 +1,82 @@
+package p2p
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/grpcstream"
+)
+
+// PeerState tells how close a peer is.
+type PeerState string
+
+// The states of a peer.
+const (
+	// StateKnown is a peer whose addresses are known.
+	StateKnown PeerState = "known"
+	// StateConnecting is a peer that is being dialed.
+	StateConnecting PeerState = "connecting"
+	// StateConnected is a peer with a connection that is not counted as a neighbor.
+	StateConnected PeerState = "connected"
+	// StateNeighbor is a peer that this node keeps a connection to.
+	StateNeighbor PeerState = "neighbor"
+)
+
+// PeerInfo is what a node knows of a peer. Strings in it that the peer chose are made safe to print.
+type PeerInfo struct {
+	ID        peer.ID        // proven by the connection
+	Name      string         // what the peer calls itself: a claim
+	Version   string         // of the peer's p2p, a claim
+	State     PeerState      // how close it is
+	Addrs     []ma.Multiaddr // where it is, or may be, without /p2p/ID; the connected one first
+	Path      string         // "direct" or "relay" when connected, "memory" for oneself
+	Transport string         // "tcp" or "quic-v1" when connected
+	RTT       time.Duration  // round trip time last measured, or 0
+	Services  []string       // offered by the peer's user, sorted
+	Source    string         // who found it: "mdns", "join", "exchange", "inbound", …
+	Since     time.Time      // of the state
+	LastError string         // why the last dial failed, or ""
+}
+
+// PeerEventKind tells what happened.
+type PeerEventKind string
+
+// The kinds of events.
+const (
+	// PeerFound is a peer that was not known before.
+	PeerFound PeerEventKind = "found"
+	// PeerJoined is a peer that became a neighbor.
+	PeerJoined PeerEventKind = "joined"
+	// PeerLeft is a neighbor that is one no more.
+	PeerLeft PeerEventKind = "left"
+	// PeerUnreachable is a peer that was found and does not answer; Err says at which address, and what to do.
+	PeerUnreachable PeerEventKind = "unreachable"
+	// PeerCloned is another node that has this node's identity; Err says where, and what to do.
+	PeerCloned PeerEventKind = "cloned"
+	// PeerChanged is a joined address at which another identity answers than before; Err names both.
+	PeerChanged PeerEventKind = "changed"
+	// ServiceAdded is a service that a peer began to offer.
+	ServiceAdded PeerEventKind = "service added"
+	// ServiceRemoved is a service that a peer no longer offers.
+	ServiceRemoved PeerEventKind = "service removed"
+)
+
+// PeerEvent is a change among the peers.
+type PeerEvent struct {
+	Kind    PeerEventKind
+	Time    time.Time
+	Peer    PeerInfo
+	Service string // of ServiceAdded and ServiceRemoved
+	Err     error  // of PeerUnreachable, PeerCloned and PeerChanged
+}
+
+// callerInfo is what the connection proves of a caller.
+func callerInfo(p grpcstream.Peer) PeerInfo {
+	info := PeerInfo{ID: p.ID, State: StateConnected, Path: string(p.Path), Transport: p.Transport}
+	if p.Addr != nil {
+		info.Addrs = []ma.Multiaddr{p.Addr}
+	}
+	return info
+}

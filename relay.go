@@ -1,0 +1,169 @@
+package p2p
+
+import (
+	"context"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/discovery"
+	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/safetext"
+)
+
+// eventKinds says which of the keeper's events the node passes on, and under which name.
+func eventKind(k discovery.EventKind) PeerEventKind {
+	switch k {
+	case discovery.PeerFound:
+		return PeerFound
+	case discovery.PeerNeighbor:
+		return PeerJoined
+	case discovery.PeerLeft:
+		return PeerLeft
+	case discovery.PeerUnreachable:
+		return PeerUnreachable
+	case discovery.PeerClone:
+		return PeerCloned
+	case discovery.PeerIdentityChanged, discovery.PeerIdentityRefused:
+		return PeerChanged
+	default:
+		return ""
+	}
+}
+
+// relayEvents passes the keeper's events on to those who read the node's.
+func (r *running) relayEvents(ctx context.Context) error {
+	for e := range r.keeper.Events(ctx) {
+		if kind := eventKind(e.Kind); kind != "" {
+			r.events.publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
+		}
+	}
+	return ctx.Err()
+}
+
+// relayServiceEvents passes on which services come and go.
+func (r *running) relayServiceEvents(ctx context.Context) error {
+	for e := range r.channel.Watch(ctx) {
+		if e.Peer == r.host.ID() {
+			continue
+		}
+		kind := ServiceAdded
+		if e.Gone {
+			kind = ServiceRemoved
+		}
+		known, _ := r.keeper.Peer(e.Peer)
+		known.ID = e.Peer
+		r.events.publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
+	}
+	return ctx.Err()
+}
+
+// peers is what is known of everybody.
+func (r *running) peers() []PeerInfo {
+	known := r.keeper.Peers()
+	out := make([]PeerInfo, 0, len(known))
+	for _, p := range known {
+		out = append(out, r.peerInfo(p))
+	}
+	return out
+}
+
+// peerInfo joins what the keeper knows of a peer with what its connection and its services tell.
+func (r *running) peerInfo(p discovery.Peer) PeerInfo {
+	version, name := parseAgent(p.Agent)
+	info := PeerInfo{
+		ID: p.ID, State: PeerState(p.State), Addrs: p.Addrs, Source: p.Source, RTT: p.RTT, Since: p.Since,
+		Name: safetext.Clean(name), Version: safetext.Clean(version), LastError: safetext.Clean(p.LastError),
+	}
+	for _, s := range r.channel.Services(p.ID) {
+		info.Services = append(info.Services, safetext.Clean(s))
+	}
+	if c := connTo(r.host.Network(), p.ID); c != nil {
+		path, transport := grpcstream.PathOf(c)
+		info.Path, info.Transport = string(path), transport
+		info.Addrs = connectedFirst(c.RemoteMultiaddr(), info.Addrs)
+	}
+	return info
+}
+
+// connTo returns the connection to a peer that lasts the longest: a direct one if there is any.
+func connTo(n network.Network, p peer.ID) network.Conn {
+	var best network.Conn
+	for _, c := range n.ConnsToPeer(p) {
+		if best == nil || best.Stat().Limited && !c.Stat().Limited {
+			best = c
+		}
+	}
+	return best
+}
+
+func connectedFirst(first ma.Multiaddr, rest []ma.Multiaddr) []ma.Multiaddr {
+	out := []ma.Multiaddr{first}
+	for _, a := range rest {
+		if !a.Equal(first) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// addrs are the node's own addresses, complete with its ID.
+func (r *running) addrs() []ma.Multiaddr {
+	out, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: r.host.ID(), Addrs: host.Addrs(r.host)})
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// logStart tells a person where the node listens and to whom it is open.
+func (r *running) logStart() {
+	reach := addr.Unusable
+	for _, a := range host.Addrs(r.host) {
+		reach = max(reach, addr.ScopeOf(a))
+		if hp, ok := addr.HostPort(a); ok {
+			r.log.Debug("p2p: address", "addr", hp, "proto", a.String())
+		}
+	}
+	at := []any{"addr", r.node.config.listen, "peer", r.host.ID().String()}
+	if port := listenPort(r.host); port != "" {
+		at = append(at, "port", port)
+	}
+	if reach <= addr.Loopback {
+		at = append(at, "reach", "this machine only")
+	}
+	r.log.Info("p2p: listening", at...)
+	r.log.Info("p2p: open", "to", r.node.config.access(reach <= addr.Loopback))
+}
+
+// access says in a few words who may connect and call.
+func (c *config) access(local bool) string {
+	switch {
+	case c.listed() && c.authorize != nil:
+		return "the peers of the allow list, as the authorizer decides"
+	case c.listed():
+		return "the peers of the allow list"
+	case c.authorize != nil:
+		return "those whom the authorizer lets in"
+	case local:
+		return "every process of this machine"
+	default:
+		return "every node of the network " + c.network + " that reaches this one; WithAllow closes it"
+	}
+}
+
+// listenPort is the port that the node listens at.
+func listenPort(h interface{ Network() network.Network }) string {
+	for _, a := range h.Network().ListenAddresses() {
+		for _, p := range []int{ma.P_TCP, ma.P_UDP} {
+			if v, err := a.ValueForProtocol(p); err == nil {
+				return v
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,99 @@
+package p2p
+
+import (
+	"context"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
+
+	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/protocols/neighbors"
+	"github.com/lynn9388/p2p/protocols/nodeinfo"
+)
+
+// Version is the version of this library, which a node tells its peers.
+const Version = "0.1.0-dev"
+
+// newServer makes the node's gRPC server with the services that every node has.
+func newServer(n *Node, c *config) *grpcstream.Server {
+	s := grpcstream.NewServer(grpcstream.ServerConfig{
+		Network:           c.network,
+		Authorize:         c.authorizeCall(),
+		WithoutReflection: c.noReflection,
+		Options:           c.serverOptions,
+		Logger:            c.logger,
+	})
+	nodeinfo.Register(s, selfInfo{n})
+	neighbors.Register(s, neighbors.Config{
+		Source: neighbors.SourceFunc(n.records),
+		Asker: func(ctx context.Context) (peer.ID, bool) {
+			p, ok := grpcstream.PeerFromContext(ctx)
+			return p.ID, ok
+		},
+	})
+	return s
+}
+
+// selfInfo is what the nodeinfo service tells of a node.
+type selfInfo struct{ node *Node }
+
+func (s selfInfo) Info() nodeinfo.Info {
+	info := nodeinfo.Info{Name: s.node.config.name, Version: Version}
+	if r, err := s.node.live(); err == nil {
+		info.Start, info.Addrs = r.begun, host.Addrs(r.host)
+	}
+	return info
+}
+
+func (s selfInfo) GetServiceInfo() map[string]grpc.ServiceInfo { return s.node.server.GetServiceInfo() }
+
+// records are the neighbors' signed records for a neighbor that asks: those that are of use where it is.
+func (n *Node) records(_ context.Context, most int, asker peer.ID) []neighbors.Signed {
+	r, err := n.live()
+	if err != nil {
+		return nil
+	}
+	scope := addr.Public
+	for _, c := range r.host.Network().ConnsToPeer(asker) {
+		scope = min(scope, addr.ScopeOf(c.RemoteMultiaddr()))
+	}
+	var out []neighbors.Signed
+	for _, envelope := range r.keeper.Records(most, asker, scope) {
+		out = append(out, neighbors.Signed{Envelope: envelope})
+	}
+	return out
+}
+
+// authorizeCall is the decision on each call as the server asks for it, or nil without an authorizer. A node may always
+// call itself.
+func (c *config) authorizeCall() func(context.Context, grpcstream.Call) error {
+	if c.authorize == nil {
+		return nil
+	}
+	return func(ctx context.Context, call grpcstream.Call) error {
+		if call.Peer.Path == grpcstream.PathMemory {
+			return nil
+		}
+		return c.authorize(ctx, callerInfo(call.Peer), call.Method)
+	}
+}
+
+// The agent version that identify carries: "p2p/<version> <name>".
+const agentPrefix = "p2p/"
+
+func userAgent(name string) string { return strings.TrimSpace(agentPrefix + Version + " " + name) }
+
+// parseAgent reads version and name from a peer's agent version; both are empty when it is another program.
+func parseAgent(agent string) (version, name string) {
+	rest, ok := strings.CutPrefix(agent, agentPrefix)
+	if !ok {
+		return "", ""
+	}
+	version, name, _ = strings.Cut(rest, " ")
+	return version, name
+}
+
+var _ grpc.ServiceRegistrar = (*grpcstream.Server)(nil)

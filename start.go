@@ -1,0 +1,220 @@
+package p2p
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"google.golang.org/grpc"
+
+	"github.com/lynn9388/p2p/discovery"
+	"github.com/lynn9388/p2p/discovery/mdns"
+	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/protocols/neighbors"
+	"github.com/lynn9388/p2p/protocols/nodeinfo"
+)
+
+// running is a node between its start and its end: the parts, and the order in which they begin and stop.
+type running struct {
+	node  *Node
+	log   *slog.Logger
+	begun time.Time
+
+	home      *host.Home // nil without a home
+	book      *discovery.Book
+	allow     *host.AllowList
+	host      corehost.Host
+	channel   *grpcstream.Channel
+	keeper    *discovery.Keeper
+	bootstrap *discovery.Bootstrap
+	mdns      *mdns.Source // nil when another source replaces it
+	sources   []discovery.Source
+	events    broadcaster
+
+	ctx    context.Context //nolint:containedctx // the life of the background work, which no call's context bounds
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	failOnce sync.Once
+	failed   chan struct{}
+	failure  error
+}
+
+// start builds and starts the parts. What was built is taken down again when a later part fails.
+func start(n *Node, joins []string) (_ *running, err error) {
+	r := &running{node: n, log: n.logger(), begun: time.Now(), failed: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("p2p: start: %w", err), r.stop())
+		}
+	}()
+	for _, step := range []func() error{r.openHome, r.openHost, r.openChannel, r.openDiscovery} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	// Everybody who follows the host's events does so, and the handlers are set, before the first connection can come.
+	r.background("keeper", r.keeper.Run)
+	r.background("events", r.relayEvents)
+	r.background("service events", r.relayServiceEvents)
+	if err := n.server.Start(r.host); err != nil {
+		return nil, err
+	}
+	if err := host.Listen(r.host, n.config.listen); err != nil {
+		return nil, err
+	}
+	if err := r.bootstrap.Join(joins...); err != nil {
+		return nil, err
+	}
+	for _, s := range r.sources {
+		r.background(s.String(), func(ctx context.Context) error { return r.keeper.Follow(ctx, s) })
+	}
+	if r.allow != nil {
+		r.background("allow list", func(ctx context.Context) error { return r.allow.Run(ctx, r.host, r.log) })
+	}
+	r.logStart()
+	return r, nil
+}
+
+func (r *running) openHome() (err error) {
+	c := r.node.config
+	if c.listed() {
+		if r.allow, err = host.NewAllowList(c.allowFile, c.allow...); err != nil {
+			return err
+		}
+	}
+	if c.home == "" {
+		return nil
+	}
+	if r.home, err = host.OpenHome(c.home); err != nil {
+		return err
+	}
+	r.book, err = discovery.OpenBook(r.home)
+	return err
+}
+
+func (r *running) openHost() (err error) {
+	c := r.node.config
+	key := c.identity
+	if r.home != nil {
+		if key, err = r.home.Identity(); err != nil {
+			return err
+		}
+	}
+	r.host, err = host.New(host.Config{
+		Identity:  key,
+		Announce:  c.announce,
+		Allow:     r.allow,
+		Clone:     func(at ma.Multiaddr) { r.keeper.Cloned(at) },
+		UserAgent: userAgent(c.name),
+		Libp2p:    c.libp2pOptions,
+		Logger:    r.log,
+	})
+	return err
+}
+
+func (r *running) openChannel() (err error) {
+	c := r.node.config
+	r.channel, err = grpcstream.NewChannel(r.host, grpcstream.ChannelConfig{
+		Network:          c.network,
+		DiscoveryTimeout: c.discoveryWait,
+		Self:             r.node.server,
+		Catalog:          nodeinfo.Names,
+		Options:          c.dialOptions,
+		Logger:           r.log,
+	})
+	return err
+}
+
+func (r *running) openDiscovery() error {
+	c := r.node.config
+	r.keeper = discovery.NewKeeper(r.host, discovery.KeeperConfig{
+		Low: c.low, High: c.high,
+		Member: grpcstream.TunnelProtocol(c.network),
+		Allow:  r.allow.Allows,
+		InUse:  r.channel.InUse,
+		Book:   r.book,
+		Logger: r.log,
+	})
+	r.bootstrap = discovery.NewBootstrap(discovery.BootstrapConfig{Keeper: r.keeper, Book: r.book, Logger: r.log})
+	r.sources = []discovery.Source{r.bootstrap, discovery.NewExchange(r.keeper, r.askNeighbors)}
+	if c.sourcesSet {
+		r.sources = append(r.sources, c.sources...)
+	} else {
+		r.mdns = mdns.New(mdns.Config{Network: c.network, Logger: r.log})
+		r.sources = append(r.sources, r.mdns)
+	}
+	return nil
+}
+
+// askNeighbors asks one neighbor for its neighbors.
+func (r *running) askNeighbors(ctx context.Context, p peer.ID) ([][]byte, error) {
+	res, err := neighbors.NewNeighborServiceClient(r.channel.Peer(p.String())).Neighbors(ctx, &neighbors.NeighborsRequest{})
+	var out [][]byte
+	for _, record := range res.GetRecords() {
+		out = append(out, record.GetSignedEnvelope())
+	}
+	return out, err
+}
+
+// background runs a part until the node ends. A part that ends before is the end of the node.
+func (r *running) background(name string, run func(context.Context) error) {
+	r.work.Go(func() {
+		err := run(r.ctx)
+		if r.ctx.Err() != nil {
+			return
+		}
+		r.failOnce.Do(func() {
+			r.failure = fmt.Errorf("p2p: %s ended: %w", name, cmp.Or(err, errors.New("without an error")))
+			r.log.Error("p2p: the node ends", "source", name, "err", r.failure)
+			close(r.failed)
+		})
+	})
+}
+
+// cause is why the node ended by itself, or nil.
+func (r *running) cause() error {
+	select {
+	case <-r.failed:
+		return r.failure
+	default:
+		return nil
+	}
+}
+
+// stop ends the parts. The order: withdraw announcements and stop discovery; stop accepting and let calls end, within
+// the shutdown timeout; close the client channel; close the host; wait. It runs on parts that never began, too.
+func (r *running) stop() error {
+	var errs []error
+	r.cancel()
+	r.work.Wait()
+	r.events.close()
+	ctx, cancel := context.WithTimeout(context.Background(), r.node.config.shutdown)
+	defer cancel()
+	if r.host != nil {
+		errs = append(errs, r.node.server.Shutdown(ctx))
+	}
+	if r.channel != nil {
+		errs = append(errs, r.channel.Close())
+	}
+	if r.host != nil {
+		errs = append(errs, r.host.Close())
+	}
+	if r.home != nil {
+		errs = append(errs, r.home.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *running) newClient(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpcstream.NewClient(r.host, target, opts...)
+}
