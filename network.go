@@ -55,6 +55,25 @@ func (n *Node) Forget(target string) error {
 	return r.keeper.Forget(id)
 }
 
+// Pin gives a peer (ID, ID@host:port or multiaddr) a name of this node's own choosing, in place of an older one for the
+// name: a name that a peer claims is never used to find it. With a home it is kept there.
+func (n *Node) Pin(name, target string) error {
+	r, id, err := n.target("pin", target)
+	if err != nil {
+		return err
+	}
+	return r.book.PinName(name, id)
+}
+
+// Pinned returns the peer that [Node.Pin] gave the name to.
+func (n *Node) Pinned(name string) (peer.ID, bool) {
+	r, err := n.live()
+	if err != nil {
+		return "", false
+	}
+	return r.book.ByName(name)
+}
+
 func (n *Node) target(verb, target string) (*running, peer.ID, error) {
 	info, err := addr.ParsePeer(target)
 	if err != nil {

@@ -28,6 +28,7 @@ const (
 type PeerInfo struct {
 	ID        peer.ID        // proven by the connection
 	Name      string         // what the peer calls itself: a claim
+	Pinned    string         // the name this node gave it: see Node.Pin
 	Version   string         // of the peer's p2p, a claim
 	State     PeerState      // how close it is
 	Addrs     []ma.Multiaddr // where it is, or may be, without /p2p/ID; the connected one first

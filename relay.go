@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -15,7 +16,7 @@ import (
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
-// eventKinds says which of the keeper's events the node passes on, and under which name.
+// eventKind says which of the keeper's events the node passes on, and under which name.
 func eventKind(k discovery.EventKind) PeerEventKind {
 	switch k {
 	case discovery.PeerFound:
@@ -35,31 +36,43 @@ func eventKind(k discovery.EventKind) PeerEventKind {
 	}
 }
 
-// relayEvents passes the keeper's events on to those who read the node's.
-func (r *running) relayEvents(ctx context.Context) error {
-	for e := range r.keeper.Events(ctx) {
-		if kind := eventKind(e.Kind); kind != "" {
-			r.events.publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
+// relay passes what happens on to those who read the node's events. Both sequences began before the node listens.
+func (r *running) relay(peers iter.Seq[discovery.Event], services iter.Seq[grpcstream.ServiceEvent]) {
+	r.background("peer events", func(context.Context) error {
+		for e := range peers {
+			if e.Kind == discovery.PeerLeft {
+				r.refresh()
+			}
+			if kind := eventKind(e.Kind); kind != "" {
+				r.events.publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
+			}
 		}
-	}
-	return ctx.Err()
+		return nil
+	})
+	r.background("service events", func(context.Context) error {
+		for e := range services {
+			if e.Peer == r.host.ID() {
+				continue
+			}
+			kind := ServiceAdded
+			if e.Gone {
+				kind = ServiceRemoved
+			}
+			known, _ := r.keeper.Peer(e.Peer)
+			known.ID = e.Peer
+			r.events.publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
+		}
+		return nil
+	})
 }
 
-// relayServiceEvents passes on which services come and go.
-func (r *running) relayServiceEvents(ctx context.Context) error {
-	for e := range r.channel.Watch(ctx) {
-		if e.Peer == r.host.ID() {
-			continue
+// refresh makes the sources that can, look again at once: a neighbor that was lost may be back at another address.
+func (r *running) refresh() {
+	for _, s := range r.sources {
+		if again, ok := s.(interface{ Refresh() }); ok {
+			again.Refresh()
 		}
-		kind := ServiceAdded
-		if e.Gone {
-			kind = ServiceRemoved
-		}
-		known, _ := r.keeper.Peer(e.Peer)
-		known.ID = e.Peer
-		r.events.publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
 	}
-	return ctx.Err()
 }
 
 // peers is what is known of everybody.
@@ -77,7 +90,7 @@ func (r *running) peerInfo(p discovery.Peer) PeerInfo {
 	version, name := parseAgent(p.Agent)
 	info := PeerInfo{
 		ID: p.ID, State: PeerState(p.State), Addrs: p.Addrs, Source: p.Source, RTT: p.RTT, Since: p.Since,
-		Name: safetext.Clean(name), Version: safetext.Clean(version), LastError: safetext.Clean(p.LastError),
+		Pinned: r.book.Name(p.ID), Name: safetext.Clean(name), Version: safetext.Clean(version), LastError: safetext.Clean(p.LastError),
 	}
 	for _, s := range r.channel.Services(p.ID) {
 		info.Services = append(info.Services, safetext.Clean(s))

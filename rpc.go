@@ -5,8 +5,8 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/lynn9388/p2p/grpcstream"
 )
 
 var (
@@ -17,7 +17,9 @@ var (
 // RegisterService offers a service: pb.RegisterGreeterServer(node, impl) calls it. It must come before the start; after
 // it, for a service registered twice, and for an impl of the wrong type it panics with the service's name, as gRPC does.
 // A health service of the user's own replaces the node's.
-func (n *Node) RegisterService(desc *grpc.ServiceDesc, impl any) { n.server.RegisterService(desc, impl) }
+func (n *Node) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	n.server.RegisterService(desc, impl)
+}
 
 // SetServing sets the health of a service as health checks see it; a registered service is serving from the start on,
 // and Close sets all to not serving first.

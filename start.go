@@ -35,7 +35,6 @@ type running struct {
 	channel   *grpcstream.Channel
 	keeper    *discovery.Keeper
 	bootstrap *discovery.Bootstrap
-	mdns      *mdns.Source // nil when another source replaces it
 	sources   []discovery.Source
 	events    broadcaster
 
@@ -63,9 +62,8 @@ func start(n *Node, joins []string) (_ *running, err error) {
 		}
 	}
 	// Everybody who follows the host's events does so, and the handlers are set, before the first connection can come.
+	r.relay(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
 	r.background("keeper", r.keeper.Run)
-	r.background("events", r.relayEvents)
-	r.background("service events", r.relayServiceEvents)
 	if err := n.server.Start(r.host); err != nil {
 		return nil, err
 	}
@@ -147,21 +145,19 @@ func (r *running) openDiscovery() error {
 	})
 	r.bootstrap = discovery.NewBootstrap(discovery.BootstrapConfig{Keeper: r.keeper, Book: r.book, Logger: r.log})
 	r.sources = []discovery.Source{r.bootstrap, discovery.NewExchange(r.keeper, r.askNeighbors)}
-	if c.sourcesSet {
-		r.sources = append(r.sources, c.sources...)
-	} else {
-		r.mdns = mdns.New(mdns.Config{Network: c.network, Logger: r.log})
-		r.sources = append(r.sources, r.mdns)
+	if !c.sourcesSet {
+		c.sources = []discovery.Source{mdns.New(mdns.Config{Network: c.network, Logger: r.log})}
 	}
+	r.sources = append(r.sources, c.sources...)
 	return nil
 }
 
-// askNeighbors asks one neighbor for its neighbors.
+// askNeighbors asks one neighbor for its neighbors' signed records.
 func (r *running) askNeighbors(ctx context.Context, p peer.ID) ([][]byte, error) {
-	res, err := neighbors.NewNeighborServiceClient(r.channel.Peer(p.String())).Neighbors(ctx, &neighbors.NeighborsRequest{})
+	found, err := neighbors.Ask(ctx, r.channel.Peer(p.String()), neighbors.MaxRecords)
 	var out [][]byte
-	for _, record := range res.GetRecords() {
-		out = append(out, record.GetSignedEnvelope())
+	for _, n := range found {
+		out = append(out, n.Envelope)
 	}
 	return out, err
 }
