@@ -96,8 +96,8 @@ func (r *running) peerInfo(p discovery.Peer) PeerInfo {
 		info.Services = append(info.Services, safetext.Clean(s))
 	}
 	if c := connTo(r.host.Network(), p.ID); c != nil {
-		path, transport := grpcstream.PathOf(c)
-		info.Path, info.Transport = string(path), transport
+		at := grpcstream.PeerOf(c)
+		info.Path, info.Transport = string(at.Path), at.Transport
 		info.Addrs = connectedFirst(c.RemoteMultiaddr(), info.Addrs)
 	}
 	return info
