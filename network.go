@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -56,11 +57,14 @@ func (n *Node) Forget(target string) error {
 }
 
 // Pin gives a peer (ID, ID@host:port or multiaddr) a name of this node's own choosing, in place of an older one for the
-// name: a name that a peer claims is never used to find it. With a home it is kept there.
+// name: a name that a peer claims is never used to find it. It is kept in the node's home, without which it is an error.
 func (n *Node) Pin(name, target string) error {
 	r, id, err := n.target("pin", target)
 	if err != nil {
 		return err
+	}
+	if r.book == nil {
+		return errors.New("p2p: pin: the node has no home to keep names in: use WithHome")
 	}
 	return r.book.PinName(name, id)
 }
@@ -68,7 +72,7 @@ func (n *Node) Pin(name, target string) error {
 // Pinned returns the peer that [Node.Pin] gave the name to.
 func (n *Node) Pinned(name string) (peer.ID, bool) {
 	r, err := n.live()
-	if err != nil {
+	if err != nil || r.book == nil {
 		return "", false
 	}
 	return r.book.ByName(name)

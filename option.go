@@ -171,8 +171,8 @@ func WithAnnounce(addrs ...string) Option {
 func WithAllow(ids ...peer.ID) Option {
 	return optionFunc(func(c *config) error {
 		for _, id := range ids {
-			if err := id.Validate(); err != nil {
-				return fmt.Errorf("WithAllow: %q: %w", id, err)
+			if _, err := peer.IDFromBytes([]byte(id)); err != nil {
+				return fmt.Errorf("WithAllow: %q is not a peer ID: %w", string(id), err)
 			}
 		}
 		c.allow = append(append(make([]peer.ID, 0, len(c.allow)+len(ids)), c.allow...), ids...)

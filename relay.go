@@ -90,7 +90,10 @@ func (r *running) peerInfo(p discovery.Peer) PeerInfo {
 	version, name := parseAgent(p.Agent)
 	info := PeerInfo{
 		ID: p.ID, State: PeerState(p.State), Addrs: p.Addrs, Source: p.Source, RTT: p.RTT, Since: p.Since,
-		Pinned: r.book.Name(p.ID), Name: safetext.Clean(name), Version: safetext.Clean(version), LastError: safetext.Clean(p.LastError),
+		Name: safetext.Clean(name), Version: safetext.Clean(version), LastError: safetext.Clean(p.LastError),
+	}
+	if r.book != nil {
+		info.Pinned = safetext.Clean(r.book.Name(p.ID))
 	}
 	for _, s := range r.channel.Services(p.ID) {
 		info.Services = append(info.Services, safetext.Clean(s))
