@@ -70,20 +70,8 @@ type Channel struct {
 // NewChannel returns a channel over h, which need not be listening or connected yet. It connects to nobody. Close it
 // before the host.
 func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
-	if cfg.Network == "" {
-		cfg.Network = DefaultNetwork
-	}
-	if err := CheckNetwork(cfg.Network); err != nil {
+	if err := cfg.setDefaults(); err != nil {
 		return nil, err
-	}
-	if cfg.DiscoveryTimeout <= 0 {
-		cfg.DiscoveryTimeout = defaultDiscoveryTimeout
-	}
-	if cfg.IdleTimeout <= 0 {
-		cfg.IdleTimeout = defaultIdleTimeout
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
 	}
 	config, err := hubServiceConfig(cfg.ServiceConfig)
 	if err != nil {
@@ -99,7 +87,7 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 		log:       cfg.Logger,
 		hub:       newHub(cfg.Network, cfg.DiscoveryTimeout),
 		directory: dir,
-		dialer:    &dialer{host: h, protocol: TunnelProtocol(cfg.Network), network: cfg.Network, self: cfg.Self, directory: dir},
+		dialer:    newDialer(h, cfg, dir),
 		guard:     newGuard(h),
 	}
 	ch.whole = handle{ch: ch, sel: &selector{}}
@@ -114,6 +102,19 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 	}
 	ch.start()
 	return ch, nil
+}
+
+// setDefaults fills in what is not set, and checks the rest.
+func (c *ChannelConfig) setDefaults() error {
+	if c.Network == "" {
+		c.Network = DefaultNetwork
+	}
+	c.DiscoveryTimeout = orDefault(c.DiscoveryTimeout, defaultDiscoveryTimeout)
+	c.IdleTimeout = orDefault(c.IdleTimeout, defaultIdleTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return CheckNetwork(c.Network)
 }
 
 // start runs the background work, which Close ends.

@@ -25,15 +25,8 @@ func (ch *Channel) Watch(ctx context.Context) iter.Seq[ServiceEvent] {
 
 func (d *directory) watch(ctx context.Context) iter.Seq[ServiceEvent] {
 	return func(yield func(ServiceEvent) bool) {
-		signal := make(chan struct{}, 1)
-		d.mu.Lock()
-		d.watchers[signal] = struct{}{}
-		d.mu.Unlock()
-		defer func() {
-			d.mu.Lock()
-			delete(d.watchers, signal)
-			d.mu.Unlock()
-		}()
+		changed, stop := d.signal()
+		defer stop()
 		told := map[peer.ID]*entry{}
 		for {
 			d.mu.Lock()
@@ -44,13 +37,26 @@ func (d *directory) watch(ctx context.Context) iter.Seq[ServiceEvent] {
 			}
 			told = now
 			select {
-			case <-signal:
+			case <-changed:
 			case <-ctx.Done():
 				return
 			case <-d.ended:
 				return
 			}
 		}
+	}
+}
+
+// signal returns a channel that gets a value after each change, until stop is called.
+func (d *directory) signal() (changed <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watchers[c] = struct{}{}
+	return c, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.watchers, c)
 	}
 }
 

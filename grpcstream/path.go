@@ -41,6 +41,10 @@ type dialer struct {
 	directory *directory
 }
 
+func newDialer(h corehost.Host, cfg ChannelConfig, d *directory) *dialer {
+	return &dialer{host: h, protocol: TunnelProtocol(cfg.Network), network: cfg.Network, self: cfg.Self, directory: d}
+}
+
 // dial opens a tunnel to the peer, which may be found at hints besides what the host knows. Its errors are [*Error]s,
 // except errUnknownPeer.
 func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (net.Conn, error) {

@@ -1,0 +1,160 @@
+package grpcstream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/lynn9388/p2p/internal/safetext"
+)
+
+// clientResolverBuilder makes the resolvers of one client.
+type clientResolverBuilder struct{ client *client }
+
+// Scheme implements resolver.Builder.
+func (clientResolverBuilder) Scheme() string { return Scheme }
+
+// OverrideAuthority implements resolver.AuthorityOverrider.
+func (b clientResolverBuilder) OverrideAuthority(resolver.Target) string { return b.client.name() }
+
+// Build implements resolver.Builder.
+func (b clientResolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	c := b.client
+	dir, err := newDirectory(c.host, c.cfg.Network, c.cfg.Self, c.cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
+	r := &clientResolver{client: c, cc: cc, directory: dir, dialer: newDialer(c.host, c.cfg, dir)}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	dir.back = r.cameBack
+	r.wg.Go(func() { dir.run(ctx, c.cfg.IdleTimeout, func() {}) })
+	r.wg.Go(func() { r.run(ctx) })
+	return r, nil
+}
+
+// A clientResolver gives a client the peer it names, or the instances of the service it names. It holds its first
+// answer back until there is one, which makes calls wait, and ends the wait by an error. The last instances known are
+// kept when all have gone: they may come back.
+type clientResolver struct {
+	client    *client
+	cc        resolver.ClientConn
+	directory *directory
+	dialer    *dialer
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	told      []peer.ID
+	reset     time.Time // when the backoff was reset last; used by the directory's goroutine only
+}
+
+// ResolveNow implements resolver.Resolver. The resolver always has the latest.
+func (*clientResolver) ResolveNow(resolver.ResolveNowOptions) {}
+
+// Close implements resolver.Resolver.
+func (r *clientResolver) Close() {
+	r.cancel()
+	r.wg.Wait()
+}
+
+// cameBack has a peer that is connected again dialed without waiting, at most once each [flapPause].
+func (r *clientResolver) cameBack(peer.ID) {
+	if now := time.Now(); now.Sub(r.reset) >= flapPause {
+		r.reset = now
+		if cc := r.client.cc.Load(); cc != nil {
+			cc.ResetConnectBackoff()
+		}
+	}
+}
+
+func (r *clientResolver) run(ctx context.Context) {
+	changed, stop := r.directory.signal()
+	defer stop()
+	arrived := make(chan struct{}, 1)
+	defer r.directory.onConnected(r.client.sel.peer, func() {
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+	})()
+	since := time.Now()
+	giveUp := time.NewTimer(r.client.cfg.DiscoveryTimeout)
+	defer giveUp.Stop()
+	look := time.NewTicker(unknownPause) // of new addresses in the peerstore there is no event
+	defer look.Stop()
+	r.client.unresolved.Store(r.client.noInstance(0))
+	for {
+		if r.tell() {
+			look.Stop()
+			giveUp.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-arrived:
+		case <-look.C:
+		case <-giveUp.C:
+			err := r.client.noInstance(time.Since(since))
+			r.client.unresolved.Store(err)
+			r.cc.ReportError(err)
+		}
+	}
+}
+
+// tell hands over the peers known when they have changed, and tells whether any ever was.
+func (r *clientResolver) tell() bool {
+	ids := r.known()
+	if len(ids) == 0 || slices.Equal(ids, r.told) {
+		return r.told != nil
+	}
+	addrs := make([]resolver.Address, len(ids))
+	for i, id := range ids {
+		addrs[i] = resolver.Address{
+			Addr:       id.String(),
+			ServerName: id.String(),
+			Attributes: withPeerAttribute(attributes.New(dialerKey{}, r.dialer), id),
+		}
+	}
+	r.told = ids
+	r.client.unresolved.Store(nil)
+	if err := r.cc.UpdateState(resolver.State{Addresses: addrs}); err != nil {
+		r.client.cfg.Logger.Debug("grpcstream: a client's balancer refused its addresses", "err", err)
+	}
+	return true
+}
+
+// known returns the peers that calls may go to.
+func (r *clientResolver) known() []peer.ID {
+	c := r.client
+	id := c.sel.peer
+	if id == "" {
+		return r.directory.instances(c.sel.service)
+	}
+	if len(c.sel.addrs) > 0 || id == c.host.ID() || r.directory.isConnected(id) || len(c.host.Peerstore().Addrs(id)) > 0 {
+		return []peer.ID{id}
+	}
+	return nil
+}
+
+// noInstance is the error of a target that is not known.
+func (c *client) noInstance(waited time.Duration) *Error {
+	what := fmt.Sprintf("no instance of service %q", safetext.Clean(c.sel.service))
+	remedy := "start a node of the same network that registers the service, or check the service's name"
+	if c.sel.peer != "" {
+		what = fmt.Sprintf("neither a connection nor an address of peer %s", c.sel.peer)
+		remedy = "check that it runs in the same network, or name its address as ID@host:port"
+	}
+	if waited > 0 {
+		what += fmt.Sprintf(" is known after %s", waited.Round(time.Millisecond))
+	} else {
+		what += " is known yet"
+	}
+	return &Error{Code: codes.Unavailable, Reason: ReasonNoInstance, Message: what, Remedy: remedy}
+}
