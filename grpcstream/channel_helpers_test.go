@@ -37,7 +37,7 @@ func whoDesc(service string) *grpc.ServiceDesc {
 					if err := do(w, ctx); err != nil {
 						return nil, err
 					}
-					return wrapperspb.String(string(w.id)), nil
+					return wrapperspb.String(w.id.String()), nil
 				}
 				if interceptor == nil {
 					return handle(ctx, in)
@@ -81,7 +81,10 @@ func whoDesc(service string) *grpc.ServiceDesc {
 func askWho(ctx context.Context, cc grpc.ClientConnInterface, service string, opts ...grpc.CallOption) (peer.ID, error) {
 	var out wrapperspb.StringValue
 	err := cc.Invoke(ctx, "/"+service+"/Who", wrapperspb.String("?"), &out, opts...)
-	return peer.ID(out.GetValue()), err
+	if err != nil {
+		return "", err
+	}
+	return peer.Decode(out.GetValue())
 }
 
 // An office is hosts in memory, for a test in virtual time.
@@ -92,7 +95,7 @@ type office struct {
 }
 
 // inOffice runs a test in virtual time.
-func inOffice(t *testing.T, test func(o *office)) {
+func inOffice(t *testing.T, test func(t *testing.T, o *office)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{t: t, net: mocknet.New()}
@@ -103,23 +106,44 @@ func inOffice(t *testing.T, test func(o *office)) {
 			_ = o.net.Close()
 			synctest.Wait()
 		}()
-		test(o)
+		test(t, o)
 	})
 }
 
 func muted() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// host returns a new host, linked to all others but connected to none, which knows no addresses.
+// host returns a new host that every other one can dial, connected to none.
 func (o *office) host() corehost.Host {
+	o.t.Helper()
+	h := o.stranger()
+	if err := o.net.LinkAll(); err != nil {
+		o.t.Fatal(err)
+	}
+	return h
+}
+
+// stranger returns a new host that nobody can dial, until it is linked.
+func (o *office) stranger() corehost.Host {
 	o.t.Helper()
 	h, err := o.net.GenPeer()
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	if err := o.net.LinkAll(); err != nil {
-		o.t.Fatal(err)
+	for _, other := range o.net.Hosts() {
+		if other != h {
+			other.Peerstore().ClearAddrs(h.ID())
+			h.Peerstore().ClearAddrs(other.ID())
+		}
 	}
 	return h
+}
+
+// link makes two hosts able to dial each other.
+func (o *office) link(a, b corehost.Host) {
+	o.t.Helper()
+	if _, err := o.net.LinkPeers(a.ID(), b.ID()); err != nil {
+		o.t.Fatal(err)
+	}
 }
 
 // serve starts a server with services on h.

@@ -12,7 +12,7 @@ import (
 )
 
 func TestChannel_PeerAndService(t *testing.T) {
-	inOffice(t, func(o *office) {
+	inOffice(t, func(t *testing.T, o *office) {
 		a, b := o.host(), o.host()
 		o.serve(b, "x.A", "x.B")
 		ch := o.channel(a, ChannelConfig{})
@@ -35,7 +35,7 @@ func TestChannel_PeerAndService(t *testing.T) {
 }
 
 func TestChannel_FirstCallBeforeServerIsKnown(t *testing.T) {
-	inOffice(t, func(o *office) {
+	inOffice(t, func(t *testing.T, o *office) {
 		a, b := o.host(), o.host()
 		ch := o.channel(a, ChannelConfig{})
 		go func() {
@@ -55,7 +55,7 @@ func TestChannel_FirstCallBeforeServerIsKnown(t *testing.T) {
 }
 
 func TestChannel_NoInstance(t *testing.T) {
-	inOffice(t, func(o *office) {
+	inOffice(t, func(t *testing.T, o *office) {
 		ch := o.channel(o.host(), ChannelConfig{})
 		start := time.Now()
 		_, err := askWho(t.Context(), ch, "x.A")
@@ -74,13 +74,13 @@ func TestChannel_NoInstance(t *testing.T) {
 }
 
 func TestChannel_UnknownPeerIsWaitedFor(t *testing.T) {
-	inOffice(t, func(o *office) {
-		a, b := o.host(), o.host()
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.host(), o.stranger()
 		o.serve(b, "x.A")
-		a.Peerstore().ClearAddrs(b.ID())
 		ch := o.channel(a, ChannelConfig{})
 		go func() {
 			time.Sleep(2 * time.Second)
+			o.link(a, b)
 			_, _ = o.net.ConnectPeers(a.ID(), b.ID())
 		}()
 		start := time.Now()
@@ -94,7 +94,7 @@ func TestChannel_UnknownPeerIsWaitedFor(t *testing.T) {
 }
 
 func TestChannel_RoundRobin(t *testing.T) {
-	inOffice(t, func(o *office) {
+	inOffice(t, func(t *testing.T, o *office) {
 		a := o.host()
 		ch := o.channel(a, ChannelConfig{})
 		count := map[peer.ID]int{}
