@@ -117,13 +117,13 @@ var File_examples_hello_greeter_greeter_proto protoreflect.FileDescriptor
 
 const file_examples_hello_greeter_greeter_proto_rawDesc = "" +
 	"\n" +
-	"$examples/hello/greeter/greeter.proto\x12\x15p2p.examples.hello.v1\"\"\n" +
+	"$examples/hello/greeter/greeter.proto\x12\bhello.v1\"\"\n" +
 	"\fGreetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"#\n" +
 	"\rGreetResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2d\n" +
-	"\x0eGreeterService\x12R\n" +
-	"\x05Greet\x12#.p2p.examples.hello.v1.GreetRequest\x1a$.p2p.examples.hello.v1.GreetResponseB0Z.github.com/lynn9388/p2p/examples/hello/greeterb\x06proto3"
+	"\x04text\x18\x01 \x01(\tR\x04text2J\n" +
+	"\x0eGreeterService\x128\n" +
+	"\x05Greet\x12\x16.hello.v1.GreetRequest\x1a\x17.hello.v1.GreetResponseB0Z.github.com/lynn9388/p2p/examples/hello/greeterb\x06proto3"
 
 var (
 	file_examples_hello_greeter_greeter_proto_rawDescOnce sync.Once
@@ -139,12 +139,12 @@ func file_examples_hello_greeter_greeter_proto_rawDescGZIP() []byte {
 
 var file_examples_hello_greeter_greeter_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_examples_hello_greeter_greeter_proto_goTypes = []any{
-	(*GreetRequest)(nil),  // 0: p2p.examples.hello.v1.GreetRequest
-	(*GreetResponse)(nil), // 1: p2p.examples.hello.v1.GreetResponse
+	(*GreetRequest)(nil),  // 0: hello.v1.GreetRequest
+	(*GreetResponse)(nil), // 1: hello.v1.GreetResponse
 }
 var file_examples_hello_greeter_greeter_proto_depIdxs = []int32{
-	0, // 0: p2p.examples.hello.v1.GreeterService.Greet:input_type -> p2p.examples.hello.v1.GreetRequest
-	1, // 1: p2p.examples.hello.v1.GreeterService.Greet:output_type -> p2p.examples.hello.v1.GreetResponse
+	0, // 0: hello.v1.GreeterService.Greet:input_type -> hello.v1.GreetRequest
+	1, // 1: hello.v1.GreeterService.Greet:output_type -> hello.v1.GreetResponse
 	1, // [1:2] is the sub-list for method output_type
 	0, // [0:1] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name

@@ -21,7 +21,7 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	GreeterService_Greet_FullMethodName = "/p2p.examples.hello.v1.GreeterService/Greet"
+	GreeterService_Greet_FullMethodName = "/hello.v1.GreeterService/Greet"
 )
 
 // GreeterServiceClient is the client API for GreeterService service.
@@ -116,7 +116,7 @@ func _GreeterService_Greet_Handler(srv interface{}, ctx context.Context, dec fun
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var GreeterService_ServiceDesc = grpc.ServiceDesc{
-	ServiceName: "p2p.examples.hello.v1.GreeterService",
+	ServiceName: "hello.v1.GreeterService",
 	HandlerType: (*GreeterServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
