@@ -36,7 +36,9 @@ func dial(tb testing.TB, register func(*grpc.Server)) (cc *grpc.ClientConn, stop
 	return cc, func() {
 		_ = cc.Close()
 		srv.Stop()
-		<-served
+		if err := <-served; err != nil {
+			tb.Error(err)
+		}
 	}
 }
 
