@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/discovery/mdns"
+	"github.com/lynn9388/p2p/internal/addr"
+)
+
+// report prints what a person wants to see of a running node, until ctx ends or the node does.
+func (s *session) report(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := make(chan p2p.PeerEvent)
+	sequence := s.node.PeerEvents(ctx)
+	go func() {
+		defer close(events)
+		for e := range sequence {
+			select {
+			case events <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	if err := s.printStart(); err != nil {
+		return err
+	}
+	seen := newSeen()
+	for _, p := range s.node.Peers() {
+		if err := s.printPresent(seen, p); err != nil {
+			return err
+		}
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var told mdns.Reason
+	for {
+		select {
+		case <-ctx.Done():
+			for range events { //nolint:revive // waits for the goroutine
+			}
+			return nil
+		case e, ok := <-events:
+			if !ok {
+				return nil
+			}
+			if err := s.printEvent(seen, e); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := s.printReason(&told); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// printStart prints the lines that every run begins with; the first of them is for programs, too.
+func (s *session) printStart() error {
+	lines := []string{"share: " + s.share(), "open to: " + s.access()}
+	if s.opts.allow == "" {
+		lines[1] += "; --allow FILE closes it"
+	}
+	listening := "listening: " + strings.Join(s.ports(), ", ")
+	if s.localOnly() {
+		listening += " (this machine only)"
+	}
+	lines = append(lines, listening)
+	if s.home == "" {
+		lines = append(lines, "home: none, the identity ends with this run")
+	} else {
+		lines = append(lines, "home: "+s.home)
+	}
+	for _, n := range s.notes {
+		lines = append(lines, "note: "+n)
+	}
+	if s.opts.verbose {
+		for _, a := range s.node.Addrs() {
+			lines = append(lines, "address: "+a.String())
+		}
+	}
+	for _, l := range lines {
+		if err := s.out.Printf("%s\n", l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ports lists the ports that the node listens at.
+func (s *session) ports() []string {
+	var out []string
+	seen := make(map[string]bool)
+	for _, a := range s.node.Addrs() {
+		p, ok := placeOf(a)
+		if !ok {
+			continue
+		}
+		text := "port " + strconv.Itoa(int(p.port))
+		if !seen[text] {
+			seen[text] = true
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// localOnly tells whether only this machine reaches the node.
+func (s *session) localOnly() bool {
+	for _, a := range s.node.Addrs() {
+		p, ok := placeOf(a)
+		if !ok {
+			continue
+		}
+		if ip, err := netip.ParseAddr(p.host); err != nil || addr.IPScope(ip) != addr.Loopback {
+			return false
+		}
+	}
+	return true
+}
+
+// seen is what was printed as being there, so that nothing is announced twice.
+type seen map[string]bool
+
+func newSeen() seen { return make(seen) }
+
+// first tells whether a key was not there, and adds it.
+func (s seen) first(key string) bool {
+	if s[key] {
+		return false
+	}
+	s[key] = true
+	return true
+}
+
+// printPresent prints a peer that was there before the events began.
+func (s *session) printPresent(seen seen, p p2p.PeerInfo) error {
+	now := time.Now()
+	if p.State == p2p.StateNeighbor {
+		if err := s.printEvent(seen, p2p.PeerEvent{Kind: p2p.PeerJoined, Time: now, Peer: p}); err != nil {
+			return err
+		}
+	}
+	for _, svc := range p.Services {
+		if err := s.printEvent(seen, p2p.PeerEvent{Kind: p2p.ServiceAdded, Time: now, Peer: p, Service: svc}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
+	id := e.Peer.ID.String()
+	switch e.Kind {
+	case p2p.PeerFound:
+		if !s.opts.verbose {
+			return nil
+		}
+	case p2p.PeerJoined:
+		if !seen.first(id) {
+			return nil
+		}
+	case p2p.PeerLeft:
+		delete(seen, id)
+	case p2p.ServiceAdded:
+		if !seen.first(id + e.Service) {
+			return nil
+		}
+	case p2p.ServiceRemoved:
+		delete(seen, id+e.Service)
+	default:
+	}
+	return s.out.Printf("%s  %s\n", e.Time.Local().Format(time.TimeOnly), eventText(e))
+}
+
+// eventText says an event in words; what the peer chose in them is made safe by the printer.
+func eventText(e p2p.PeerEvent) string {
+	v := eventJSON{Kind: string(e.Kind), Service: e.Service, Peer: peerJSON{ID: e.Peer.ID.String(), Name: e.Peer.Name, PinnedName: e.Peer.Pinned, Path: e.Peer.Path, Transport: e.Peer.Transport}}
+	if e.Kind != p2p.PeerLeft && len(e.Peer.Addrs) > 0 {
+		v.Peer.Addrs = []string{e.Peer.Addrs[0].String()}
+	}
+	if e.Err != nil {
+		v.Error = e.Err.Error()
+	}
+	return v.text()
+}
+
+// printReason says once why nobody was found on the link, as long as there is nobody.
+func (s *session) printReason(told *mdns.Reason) error {
+	st := s.mdns.State()
+	if st.Reason == *told || fine(st.Reason) {
+		return nil
+	}
+	for _, p := range s.node.Peers() {
+		if p.State == p2p.StateNeighbor {
+			return nil
+		}
+	}
+	*told = st.Reason
+	return s.out.Printf("%s  nobody found yet: %s\n", time.Now().Format(time.TimeOnly), st.Text)
+}

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
+)
+
+// statusJSON is what "p2p status -o json" prints.
+type statusJSON struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Version   string    `json:"version"`
+	Network   string    `json:"network"`
+	Home      string    `json:"home"`
+	Share     string    `json:"share"`
+	Addrs     []string  `json:"addrs"`
+	Access    string    `json:"access"`
+	StartTime time.Time `json:"start_time"`
+	Neighbors int       `json:"neighbors"`
+	Connected int       `json:"connected"`
+	Known     int       `json:"known"`
+	Diagnosis []string  `json:"diagnosis"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return a.readCommand(&cobra.Command{
+		Use:   "status",
+		Short: "Show how the running node is doing, and what keeps it from finding others",
+		Long: `Show the running node: who and where it is, who may call it, how many peers it has, and
+what stands in the way of finding more.
+
+JSON: {"id", "name", "version", "network", "home", "share", "addrs": [], "access", "start_time",
+"neighbors", "connected", "known", "diagnosis": []}; diagnosis is empty when nothing is amiss.`,
+		Example: `  p2p status
+  p2p status -o json | jq -r .share`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out, err := a.printer()
+			if err != nil {
+				return err
+			}
+			return a.withNode(cmd.Context(), func(c control.ControlServiceClient, _ *grpc.ClientConn) error {
+				res, err := c.Status(cmd.Context(), &control.StatusRequest{})
+				if err != nil {
+					return err
+				}
+				s := statusOf(res)
+				return out.Print(s, nil, s.rows())
+			})
+		},
+	})
+}
+
+func statusOf(res *control.StatusResponse) statusJSON {
+	return statusJSON{
+		ID: res.GetId(), Name: res.GetName(), Version: res.GetVersion(), Network: res.GetNetwork(), Home: res.GetHome(),
+		Share: res.GetShare(), Addrs: list(res.GetAddrs()), Access: res.GetAccess(), StartTime: res.GetStartTime().AsTime().Local(),
+		Neighbors: int(res.GetNeighbors()), Connected: int(res.GetConnected()), Known: int(res.GetKnown()),
+		Diagnosis: list(res.GetDiagnosis()),
+	}
+}
+
+func (s statusJSON) rows() [][]string {
+	rows := [][]string{
+		{"id", s.ID},
+		{"name", s.Name},
+		{"share", s.Share},
+		{"open to", s.Access},
+		{"network", s.Network},
+		{"home", s.Home},
+		{"version", s.Version},
+		{"running", "for " + time.Since(s.StartTime).Round(time.Second).String()},
+		{"peers", strconv.Itoa(s.Neighbors) + " neighbors, " + strconv.Itoa(s.Connected) + " connected, " + strconv.Itoa(s.Known) + " known"},
+	}
+	return append(append(rows, column("addresses", s.Addrs)...), column("diagnosis", s.Diagnosis)...)
+}
+
+// column puts a list below one another, behind one label.
+func column(label string, values []string) [][]string {
+	var rows [][]string
+	for _, v := range values {
+		rows = append(rows, []string{label, v})
+		label = ""
+	}
+	return rows
+}
+
+// list returns a slice that is [] in JSON when it is empty.
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

@@ -1,0 +1,86 @@
+// Package control is the API of a running node for the p2p command of the same user: a gRPC service on a Unix socket in
+// the node's home. Calls of any other service on the socket are forwarded to a peer, so that the command can call what
+// peers offer over the node's own connections.
+package control
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/lynn9388/p2p"
+)
+
+// Limits of the socket. Both ends are processes of the same user: these only keep an accident small.
+const (
+	maxMessage = 256 << 20
+	maxHeaders = 1 << 20
+)
+
+// Config says what a [Server] tells.
+type Config struct {
+	Node     *p2p.Node
+	Name     string          // what the node calls itself
+	Version  string          // of the command
+	Network  string          // the network's name
+	Home     string          // the node's folder
+	Access   string          // who may connect and call, as a sentence
+	Started  time.Time       // when the node started
+	Share    func() string   // the address to give away
+	Diagnose func() []string // what stands in the way of finding peers
+	Logger   *slog.Logger
+}
+
+// Server serves the API of one node.
+type Server struct {
+	UnimplementedControlServiceServer
+	cfg     Config
+	grpc    *grpc.Server
+	closing chan struct{}
+	once    sync.Once
+}
+
+// NewServer returns a server; it does nothing until Serve.
+func NewServer(cfg Config) *Server {
+	s := &Server{cfg: cfg, closing: make(chan struct{})}
+	s.grpc = grpc.NewServer(
+		grpc.ForceServerCodecV2(rawCodec{}),
+		grpc.UnknownServiceHandler(proxy{conn: s.conn}.handle),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders))
+	RegisterControlServiceServer(s.grpc, s)
+	return s
+}
+
+// Serve answers on l until Shutdown, and returns nil then. It closes l.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// Shutdown ends the calls that watch, lets the others end until ctx does, and cuts the rest. It may be called more than
+// once.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.once.Do(func() { close(s.closing) })
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// conn returns the connection to a target that the user named.
+func (s *Server) conn(target string) (grpc.ClientConnInterface, error) {
+	t, err := s.resolve(target)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Node.Peer(t.dial), nil
+}
