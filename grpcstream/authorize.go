@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -19,6 +18,9 @@ import (
 
 // reservedMetadata is the prefix of metadata that only this side may set.
 const reservedMetadata = "p2p-"
+
+// headerFieldOverhead is what RFC 9113, section 10.5.1, adds for each field of a header list.
+const headerFieldOverhead = 32
 
 const healthWatch = "/grpc.health.v1.Health/Watch"
 
@@ -41,11 +43,11 @@ func (s *Server) guardService(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 
 func (s *Server) guardUnary(method string, next grpc.MethodHandler) grpc.MethodHandler {
 	return func(impl any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) { //nolint:revive // gRPC's order of parameters
-		t, err := s.admit(ctx, method)
+		t, err := s.admit(ctx, method, ordinaryCall)
 		if err != nil {
 			return nil, err
 		}
-		defer t.release()
+		defer t.release(ordinaryCall)
 		defer s.recovered(t, method, &err)
 		return next(impl, ctx, decode, interceptor)
 	}
@@ -53,13 +55,14 @@ func (s *Server) guardUnary(method string, next grpc.MethodHandler) grpc.MethodH
 
 func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	method := s.methods[info.FullMethod]
-	t, err := s.admit(ss.Context(), method)
+	kind := callKind(method == healthWatch)
+	t, err := s.admit(ss.Context(), method, kind)
 	if err != nil {
 		return err
 	}
-	defer t.release()
+	defer t.release(kind)
 	defer s.recovered(t, method, &err)
-	if method == healthWatch {
+	if kind == watchCall {
 		ctx, cancel := context.WithCancel(ss.Context())
 		defer cancel()
 		defer context.AfterFunc(s.watches, cancel)()
@@ -69,7 +72,7 @@ func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamSe
 }
 
 // admit decides whether a call may run, and waits for its turn. The tunnel must be released after the call.
-func (s *Server) admit(ctx context.Context, method string) (*tunnel, error) {
+func (s *Server) admit(ctx context.Context, method string, kind callKind) (*tunnel, error) {
 	var t *tunnel
 	if p, ok := grpcpeer.FromContext(ctx); ok {
 		info, _ := p.AuthInfo.(AuthInfo)
@@ -84,7 +87,7 @@ func (s *Server) admit(ctx context.Context, method string) (*tunnel, error) {
 			return nil, refusal(err, t.peer.ID)
 		}
 	}
-	if err := t.acquire(ctx); err != nil {
+	if err := t.acquire(ctx, kind); err != nil {
 		return nil, err
 	}
 	return t, nil
@@ -103,9 +106,21 @@ func (s *Server) unknownMethod(_ any, ss grpc.ServerStream) error {
 	return status.Errorf(codes.Unimplemented, "grpcstream: this node does not offer service %s", safetext.Clean(service))
 }
 
-// stripReserved takes out the metadata that a peer must not set. It runs before anything else sees the call.
-func stripReserved(ctx context.Context, info *tap.Info) (context.Context, error) {
-	maps.DeleteFunc(info.Header, func(key string, _ []string) bool { return strings.HasPrefix(key, reservedMetadata) })
+// tapHeader takes out the metadata that a peer must not set, and refuses a call with too much of it. It runs before
+// anything else sees the call, and under a lock of the tunnel: it must be quick.
+func (s *Server) tapHeader(ctx context.Context, info *tap.Info) (context.Context, error) {
+	size := 0
+	for key, values := range info.Header {
+		if strings.HasPrefix(key, reservedMetadata) {
+			delete(info.Header, key)
+		}
+		for _, v := range values {
+			size += len(key) + len(v) + headerFieldOverhead
+		}
+	}
+	if size > s.cfg.MaxHeaderSize {
+		return ctx, status.Errorf(codes.ResourceExhausted, "grpcstream: the metadata of the call is %d bytes, more than %d", size, s.cfg.MaxHeaderSize)
+	}
 	return ctx, nil
 }
 

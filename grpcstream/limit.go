@@ -71,8 +71,18 @@ func (l *callLimits) forgetLocked(p *peerLimit) {
 	}
 }
 
+// A callKind says what a call counts for.
+type callKind bool
+
+const (
+	ordinaryCall callKind = false
+	// A health watch lasts as long as its tunnel and does nothing most of the time. Many peers watch many services, so
+	// it counts for its peer only.
+	watchCall callKind = true
+)
+
 // acquire waits for the turn of one call. An error is a gRPC status; without one the call must be released.
-func (l *callLimits) acquire(ctx context.Context, p *peerLimit) error {
+func (l *callLimits) acquire(ctx context.Context, p *peerLimit, kind callKind) error {
 	// As many may wait as may run.
 	if p.present.Add(1) > 2*int64(l.perPeer) {
 		l.leave(p)
@@ -84,7 +94,7 @@ func (l *callLimits) acquire(ctx context.Context, p *peerLimit) error {
 			return orBusy(ctx, l.busyPeer())
 		}
 	}
-	if !l.all.TryAcquire(1) {
+	if kind == ordinaryCall && !l.all.TryAcquire(1) {
 		if err := l.waitFor(ctx, l.all); err != nil {
 			p.calls.Release(1)
 			l.leave(p)
@@ -94,8 +104,10 @@ func (l *callLimits) acquire(ctx context.Context, p *peerLimit) error {
 	return nil
 }
 
-func (l *callLimits) release(p *peerLimit) {
-	l.all.Release(1)
+func (l *callLimits) release(p *peerLimit, kind callKind) {
+	if kind == ordinaryCall {
+		l.all.Release(1)
+	}
 	p.calls.Release(1)
 	l.leave(p)
 }

@@ -7,12 +7,22 @@ const (
 	frameHeaderLen = 9  // RFC 9113, section 4.1: three bytes of length come first
 )
 
-// A frameTracker follows the bytes of an HTTP/2 client and knows whether they end within a frame. The zero value is at
-// the beginning of a connection. It checks nothing else; gRPC does.
+// Of HTTP/2's frames only the one by which a client shows that it reads matters: the acknowledgment of our SETTINGS.
+// RFC 9113, section 6.5.
+const (
+	frameTypeAt   = 3
+	frameFlagsAt  = 4
+	frameSettings = 4
+	flagAck       = 1
+)
+
+// A frameTracker follows the bytes that an HTTP/2 client sends and knows whether they end within a frame. The zero
+// value is at the beginning of a connection. It checks nothing else; gRPC does.
 type frameTracker struct {
-	frames int // frames that began, the preface not counted
+	frames uint64 // headers that were complete
+	acked  bool   // the client has read our SETTINGS
 	began  bool
-	body   int // bytes of the current frame, or the preface, that are still to come
+	body   int // bytes of the current frame, or of the preface, that are still to come
 	header [frameHeaderLen]byte
 	have   int // bytes of the header that came
 }
@@ -36,12 +46,10 @@ func (f *frameTracker) advance(p []byte) {
 			f.have = 0
 			f.frames++
 			f.body = int(binary.BigEndian.Uint32(f.header[:4]) >> 8)
+			f.acked = f.acked || f.header[frameTypeAt] == frameSettings && f.header[frameFlagsAt]&flagAck != 0
 		}
 	}
 }
 
 // within reports whether a frame or the preface has begun and not ended.
 func (f *frameTracker) within() bool { return f.body > 0 || f.have > 0 }
-
-// established reports whether the preface and the first frame, the SETTINGS, are there.
-func (f *frameTracker) established() bool { return f.frames > 1 || (f.frames == 1 && f.body == 0) }

@@ -73,15 +73,16 @@ type Server struct {
 	log    *slog.Logger
 	limits *callLimits
 
+	life     sync.Mutex // held while the server starts or is withdrawn
+	withdraw func()
+
 	mu       sync.Mutex
 	state    serverState
 	services map[string]*registered
-	host     corehost.Host
 	grpc     *grpc.Server
 	health   *health.Server
 	memory   *memoryListener
 	tunnels  map[*tunnel]struct{}
-	withdraw func()
 
 	methods  map[string]string // full method name to itself; read only after the start
 	watches  context.Context   //nolint:containedctx // ends all health watches at the shutdown
@@ -191,6 +192,16 @@ func (s *Server) userServices() map[string]*registered {
 // Start begins to serve the peers of h and announces the services. It returns at once; calls are served in the
 // background until [Server.Shutdown]. The host stays the caller's. A server starts once.
 func (s *Server) Start(h corehost.Host) error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if err := s.serve(h); err != nil {
+		return err
+	}
+	s.withdraw = s.announce(h)
+	return nil
+}
+
+func (s *Server) serve(h corehost.Host) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.state {
@@ -203,7 +214,6 @@ func (s *Server) Start(h corehost.Host) error {
 	if err := CheckNetwork(s.cfg.Network); err != nil {
 		return err
 	}
-	s.addSystemServices()
 	g, err := s.newGRPC()
 	if err != nil {
 		return err
@@ -213,6 +223,7 @@ func (s *Server) Start(h corehost.Host) error {
 		g.Stop()
 		return err
 	}
+	s.addSystemServices()
 	s.methods = make(map[string]string)
 	for _, r := range s.services {
 		g.RegisterService(r.desc, r.impl)
@@ -220,7 +231,7 @@ func (s *Server) Start(h corehost.Host) error {
 			s.methods[method] = method
 		}
 	}
-	s.host, s.grpc, s.state = h, g, serverStarted
+	s.grpc, s.state = g, serverStarted
 	for _, l := range listeners {
 		s.serving.Go(func() {
 			if err := g.Serve(l); err != nil {
@@ -228,6 +239,5 @@ func (s *Server) Start(h corehost.Host) error {
 			}
 		})
 	}
-	s.withdraw = s.announce(h)
 	return nil
 }

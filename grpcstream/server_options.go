@@ -30,6 +30,10 @@ const (
 
 	workersPerCPU = 4
 
+	// gRPC itself resets a stream with a larger header list, with an error that does not say why. Up to this many times
+	// the limit the caller is told.
+	headerSlack = 4
+
 	serverPingAfter   = 20 * time.Second
 	serverPingTimeout = 10 * time.Second
 	clientPingFloor   = 5 * time.Second // clients ping every 10 s
@@ -72,7 +76,7 @@ func (s *Server) newGRPC() (g *grpc.Server, err error) {
 		grpc.MaxConcurrentStreams(uint32(s.cfg.MaxCallsPerPeer)),
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageSize),
 		grpc.MaxSendMsgSize(s.cfg.MaxMessageSize),
-		grpc.MaxHeaderListSize(uint32(s.cfg.MaxHeaderSize)),
+		grpc.MaxHeaderListSize(uint32(headerSlack * s.cfg.MaxHeaderSize)),
 		grpc.ConnectionTimeout(s.cfg.ConnectionTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPingAfter, Timeout: serverPingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientPingFloor, PermitWithoutStream: true}),
@@ -83,7 +87,7 @@ func (s *Server) newGRPC() (g *grpc.Server, err error) {
 		grpc.SharedWriteBuffer(true),
 		grpc.NumStreamWorkers(uint32(workersPerCPU * runtime.GOMAXPROCS(0))),
 		grpc.StreamInterceptor(s.guardStream),
-		grpc.InTapHandle(stripReserved),
+		grpc.InTapHandle(s.tapHeader),
 		grpc.UnknownServiceHandler(s.unknownMethod),
 	}
 	opts = append(opts, s.cfg.Options...)

@@ -59,10 +59,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (s *Server) shutdown(ctx context.Context) error {
+	s.life.Lock()
+	defer s.life.Unlock()
 	s.mu.Lock()
 	was := s.state
 	s.state = serverClosed
-	withdraw, g := s.withdraw, s.grpc
+	g := s.grpc
 	s.mu.Unlock()
 	defer s.unwatch()
 	if was != serverStarted {
@@ -70,7 +72,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 	}
 
 	// 1. Nobody is sent here any more.
-	withdraw()
+	s.withdraw()
 	s.health.Shutdown()
 	defer time.AfterFunc(watchGrace, s.unwatch).Stop()
 
@@ -106,7 +108,7 @@ func (s *Server) cutTunnels(which func(*tunnel) bool) {
 	s.mu.Unlock()
 	for _, t := range tunnels {
 		if which(t) {
-			go t.cut()
+			s.serving.Go(t.cut)
 		}
 	}
 }

@@ -50,7 +50,7 @@ func (s *Server) SetServing(service string, ok bool) {
 // announce makes the services visible in identify. It returns the function that takes them back.
 func (s *Server) announce(h corehost.Host) (withdraw func()) {
 	var pids []protocol.ID
-	for name := range s.userServices() {
+	for _, name := range s.Services() {
 		pids = append(pids, ServiceProtocol(s.cfg.Network, name))
 	}
 	if len(pids) > maxAnnounced {

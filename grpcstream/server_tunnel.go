@@ -9,8 +9,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// A tunnel is the server's end of one. It is a net.Conn that gRPC reads and writes, with a watch on its beginning and
-// on frames that do not end, and the account of what its peer uses.
+// A tunnel is the server's end of one. It is a net.Conn that gRPC reads and writes, with the account of what its peer
+// uses and a watch on peers that are slow or silent: HTTP/2 must begin, the peer must show that it reads, and each
+// frame must come whole, within the connection timeout each. What comes later (a peer that reads no more, or is gone)
+// is found by the write stall limit of the connection under it, and by gRPC's keepalive.
 type tunnel struct {
 	net.Conn
 	peer  Peer
@@ -21,7 +23,7 @@ type tunnel struct {
 	frames  frameTracker // used by gRPC's one reader only
 	partial *watchdog
 	opening *time.Timer
-	open    chan struct{} // closed when HTTP/2 has begun
+	open    chan struct{} // closed when HTTP/2 works in both directions
 	once    sync.Once
 }
 
@@ -64,14 +66,14 @@ func (t *tunnel) Read(p []byte) (int, error) {
 	case t.frames.frames != before || t.partial.since.Load() == 0:
 		t.partial.begin()
 	}
-	if !t.isOpen() && t.frames.established() {
+	if t.frames.acked && !t.isOpen() {
 		t.opening.Stop()
 		close(t.open)
 	}
 	return n, err
 }
 
-// isOpen reports whether HTTP/2 has begun.
+// isOpen reports whether the peer has spoken HTTP/2 and read what it was sent.
 func (t *tunnel) isOpen() bool {
 	select {
 	case <-t.open:
@@ -110,12 +112,12 @@ func (t *tunnel) leave() {
 }
 
 // acquire waits for the turn of one call.
-func (t *tunnel) acquire(ctx context.Context) error {
-	if err := t.srv.limits.acquire(ctx, t.limit); err != nil {
+func (t *tunnel) acquire(ctx context.Context, kind callKind) error {
+	if err := t.srv.limits.acquire(ctx, t.limit, kind); err != nil {
 		return err
 	}
 	if err := t.mem.begin(); err != nil {
-		t.srv.limits.release(t.limit)
+		t.srv.limits.release(t.limit, kind)
 		t.srv.log.Debug("call refused: no memory left for the tunnel", "peer", t.peer.ID, "err", err)
 		return busy("this node has no memory left for the tunnel")
 	}
@@ -123,9 +125,9 @@ func (t *tunnel) acquire(ctx context.Context) error {
 }
 
 // release ends a call that acquire let run.
-func (t *tunnel) release() {
+func (t *tunnel) release(kind callKind) {
 	t.mem.end()
-	t.srv.limits.release(t.limit)
+	t.srv.limits.release(t.limit, kind)
 }
 
 // tunnelListener accepts the tunnels of one protocol.
