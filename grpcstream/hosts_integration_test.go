@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"testing"
@@ -40,6 +41,9 @@ func knows(h corehost.Host, others ...corehost.Host) {
 		h.Peerstore().AddAddrs(o.ID(), o.Addrs(), time.Hour)
 	}
 }
+
+// textLogger writes to w. Only one call may log.
+func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
