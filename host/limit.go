@@ -98,9 +98,9 @@ func newResourceManager(metrics bool) (network.ResourceManager, error) {
 		return nil, fmt.Errorf("resource manager %T shows no state", rm)
 	}
 	return &limiter{
-		manager: inner,
-		addresses:       map[netip.Addr]*address{},
-		unverified:      rate.NewLimiter(privateUnverified, privateUnverified),
+		manager:    inner,
+		addresses:  map[netip.Addr]*address{},
+		unverified: rate.NewLimiter(privateUnverified, privateUnverified),
 	}, nil
 }
 
