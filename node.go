@@ -75,7 +75,7 @@ func (n *Node) StartServer() error {
 // failLocked notes a start that failed. It is logged because the four lines of the README ignore the error.
 func (n *Node) failLocked(err error) {
 	n.state = failed
-	n.logger().Error("p2p: the node did not start", "err", err)
+	n.logger().Error("the node did not start", "err", err)
 }
 
 // Wait blocks until the node is closed. It returns nil after Close, the reason when the node ended by itself, and at

@@ -50,6 +50,7 @@ type config struct {
 	open      bool
 	authorize Authorizer
 
+	serviceConfig string
 	serverOptions []grpc.ServerOption
 	dialOptions   []grpc.DialOption
 	libp2pOptions []libp2p.Option
@@ -227,7 +228,17 @@ func WithServerOptions(opts ...grpc.ServerOption) Option {
 	})
 }
 
-// WithDialOptions passes options to the node's gRPC channel: interceptors, stats handlers, a default service config.
+// WithServiceConfig sets the gRPC service config, in JSON, of the node's channel: per-method timeouts and retry policies
+// (https://github.com/grpc/grpc/blob/master/doc/service_config.md). Retries go to instances not yet tried. Leave
+// retryThrottling out: all services would share it.
+func WithServiceConfig(json string) Option {
+	return optionFunc(func(c *config) error {
+		c.serviceConfig = json
+		return nil
+	})
+}
+
+// WithDialOptions passes options to the node's gRPC channel: interceptors, stats handlers, limits.
 func WithDialOptions(opts ...grpc.DialOption) Option {
 	return optionFunc(func(c *config) error {
 		c.dialOptions = append(c.dialOptions, opts...)

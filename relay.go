@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -142,18 +143,19 @@ func (r *running) logStart() {
 	for _, a := range host.Addrs(r.host) {
 		reach = max(reach, addr.ScopeOf(a))
 		if hp, ok := addr.HostPort(a); ok {
-			r.log.Debug("p2p: address", "addr", hp, "proto", a.String())
+			r.log.Debug("address", "addr", hp, "proto", a.String())
 		}
 	}
-	at := []any{"addr", r.node.config.listen, "peer", r.host.ID().String()}
-	if port := listenPort(r.host); port != "" {
-		at = append(at, "port", port)
+	listen := r.node.config.listen
+	if at, ok := strings.CutSuffix(listen, ":0"); ok {
+		listen = at + ":" + listenPort(r.host)
 	}
+	at := []any{"addr", listen, "peer", r.host.ID().String()}
 	if reach <= addr.Loopback {
 		at = append(at, "reach", "this machine only")
 	}
-	r.log.Info("p2p: listening", at...)
-	r.log.Info("p2p: open", "to", r.node.config.access(reach <= addr.Loopback))
+	r.log.Info("listening", at...)
+	r.log.Info("open", "to", r.node.config.access(reach <= addr.Loopback))
 }
 
 // access says in a few words who may connect and call.

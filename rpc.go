@@ -58,7 +58,7 @@ func (n *Node) NewClient(target string, opts ...grpc.DialOption) (*grpc.ClientCo
 	if err != nil {
 		return nil, err
 	}
-	return r.newClient(target, opts...)
+	return r.channel.NewClient(target, opts...)
 }
 
 // Caller tells, inside a handler, who calls: the ID is proven by the connection, and nothing is taken from metadata. It
@@ -99,8 +99,9 @@ func (l lateConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method s
 	return l.choose(r.channel).NewStream(ctx, desc, method, opts...)
 }
 
-// Instances of a service that are known now, in no order; this node is one of them when it offers the service. (peer IDs)
-func (n *Node) instances(service string) []peer.ID {
+// Instances returns the peers that are known to offer a service now, in no order. This node is one of them when it
+// offers the service itself.
+func (n *Node) Instances(service string) []peer.ID {
 	r, err := n.live()
 	if err != nil {
 		return nil

@@ -12,7 +12,6 @@ import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
-	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/discovery"
 	"github.com/lynn9388/p2p/discovery/mdns"
@@ -127,6 +126,7 @@ func (r *running) openChannel() (err error) {
 		DiscoveryTimeout: c.discoveryWait,
 		Self:             r.node.server,
 		Catalog:          nodeinfo.Names,
+		ServiceConfig:    c.serviceConfig,
 		Options:          c.dialOptions,
 		Logger:           r.log,
 	})
@@ -171,7 +171,7 @@ func (r *running) background(name string, run func(context.Context) error) {
 		}
 		r.failOnce.Do(func() {
 			r.failure = fmt.Errorf("p2p: %s ended: %w", name, cmp.Or(err, errors.New("without an error")))
-			r.log.Error("p2p: the node ends", "source", name, "err", r.failure)
+			r.log.Error("the node ends: a part of it failed", "source", name, "err", r.failure)
 			close(r.failed)
 		})
 	})
@@ -209,8 +209,4 @@ func (r *running) stop() error {
 		errs = append(errs, r.home.Close())
 	}
 	return errors.Join(errs...)
-}
-
-func (r *running) newClient(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return grpcstream.NewClient(r.host, target, opts...)
 }
