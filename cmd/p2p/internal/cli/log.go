@@ -1,15 +1,41 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 )
 
 // newLogger returns a logger to w. The text handler quotes every value that is not plainly printable, so what peers chose
 // in it is safe.
-func newLogger(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+func newLogger(w io.Writer, level slog.Level, starting *atomic.Bool) *slog.Logger {
+	return slog.New(startHandler{Handler: slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), starting: starting})
+}
+
+// startHandler leaves out the errors of a start, which the command returns, and prints or mends, itself.
+type startHandler struct {
+	slog.Handler
+	starting *atomic.Bool
+}
+
+// Handle implements [slog.Handler].
+func (h startHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError && h.starting.Load() {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (h startHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return startHandler{Handler: h.Handler.WithAttrs(attrs), starting: h.starting}
+}
+
+// WithGroup implements [slog.Handler].
+func (h startHandler) WithGroup(name string) slog.Handler {
+	return startHandler{Handler: h.Handler.WithGroup(name), starting: h.starting}
 }
 
 // quietDependencies keeps what libraries print by themselves off the terminal: quic-go's advice on buffer sizes, which

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,6 +85,8 @@ type session struct {
 	home    string // "" for an ephemeral node
 	started time.Time
 	notes   []string // what to say after the first lines
+	// starting is true while StartServer runs.
+	starting *atomic.Bool
 }
 
 func (a *app) run(ctx context.Context, opts runOptions, strict bool) error {
@@ -129,7 +132,8 @@ func (a *app) newSession(opts runOptions) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{opts: opts, out: out, log: newLogger(a.stderr, level)}
+	s := &session{opts: opts, out: out, starting: new(atomic.Bool)}
+	s.log = newLogger(a.stderr, level, s.starting)
 	slog.SetDefault(s.log) // also for what libraries print by themselves
 	switch {
 	case opts.ephemeral && a.home != "":
@@ -182,7 +186,10 @@ func (s *session) startAt(listen string) error {
 	if err := node.JoinNetwork(s.opts.join...); err != nil {
 		return &usageError{err} // of a flag: nothing was opened yet
 	}
-	if err := node.StartServer(); err != nil {
+	s.starting.Store(true)
+	err := node.StartServer()
+	s.starting.Store(false)
+	if err != nil {
 		return errors.Join(err, node.Close())
 	}
 	s.node, s.started = node, time.Now()

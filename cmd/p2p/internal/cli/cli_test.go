@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// command runs the command line in this process, at an empty home.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Setenv(homeVariable, t.TempDir())
+	var out, errs strings.Builder
+	code = Main(args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestMain_ExitCodes(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		code int
+		text string // on standard error
+	}{
+		{"", exitDone, ""},
+		{"help", exitDone, ""},
+		{"peers ls --help", exitDone, ""},
+		{"version", exitDone, ""},
+		{"completion bash", exitDone, ""},
+		{"nonsense", exitUsage, `unknown command "nonsense"`},
+		{"--nonsense", exitUsage, "unknown flag"},
+		{"peers", exitUsage, "use one of ls, info, connect"},
+		{"peers nonsense", exitUsage, `unknown command "nonsense"`},
+		{"services", exitUsage, "use one of ls, call"},
+		{"peers ls more", exitUsage, `unexpected argument "more"`},
+		{"peers info", exitUsage, "PEER is missing"},
+		{"peers pin x", exitUsage, "NAME is missing"},
+		{"peers ls -o xml", exitUsage, "use table or json"},
+		{"ping", exitUsage, "PEER is missing"},
+		{"ping x -c 0", exitNoNode, "p2p run"},
+		{"version -o", exitUsage, "flag needs an argument"},
+		{"run --log-level loud", exitUsage, "use debug, info, warn or error"},
+		{"run --ephemeral --home x", exitUsage, "leave one of them out"},
+		{"run --listen nonsense", exitUsage, "nonsense"},
+		{"run --listen example.com:1", exitUsage, "neither an IP address nor localhost"},
+		{"run --join nonsense", exitUsage, "write host:port"},
+		{"run --network UPPER", exitUsage, "UPPER"},
+		{"run --name " + strings.Repeat("x", 65), exitUsage, "at most 64"},
+		{"services call", exitUsage, "package.Service/Method is missing"},
+		{"services call x", exitUsage, "write package.Service/Method"},
+		{"services call a.S/M -H nonsense", exitUsage, `write "name: value"`},
+		{"services call a.S/M -H p2p-x:1", exitUsage, "reserved"},
+		{"services call a.S/M --timeout -1s", exitUsage, "must not be negative"},
+		{"services call grpc.health.v1.Health/Check", exitUsage, "--peer"},
+		{"id", exitFailed, "p2p run"},
+		{"status", exitNoNode, "p2p run"},
+		{"peers ls", exitNoNode, "p2p run"},
+		{"peers info x", exitNoNode, "p2p run"},
+		{"services ls", exitNoNode, "p2p run"},
+		{"services call a.S/M", exitNoNode, "p2p run"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			code, stdout, stderr := command(t, strings.Fields(tc.args)...)
+			if code != tc.code {
+				t.Errorf("exit code %d, want %d", code, tc.code)
+			}
+			if !strings.Contains(stderr, tc.text) {
+				t.Errorf("standard error %q, want %q in it", stderr, tc.text)
+			}
+			if tc.code == exitDone && (stdout == "" || stderr != "") {
+				t.Errorf("standard output %q, standard error %q", stdout, stderr)
+			}
+			if tc.code != exitDone && (stdout != "" || !strings.HasPrefix(stderr, "p2p: ")) {
+				t.Errorf("standard output %q, standard error %q", stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestMain_ArgumentsAreShownSafely(t *testing.T) {
+	for _, args := range [][]string{
+		{nasty},
+		{"peers", nasty},
+		{"peers", "ls", nasty},
+		{"version", "-o", nasty},
+		{"services", "call", nasty},
+		{"run", "--join", nasty},
+		{"run", "--listen", nasty},
+		{"--home", nasty, "status"},
+	} {
+		_, _, stderr := command(t, args...)
+		requireSafe(t, stderr)
+	}
+}
+
+// TestCommands_Help looks at the help of every command: what it is for, and an example.
+func TestCommands_Help(t *testing.T) {
+	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
+	for _, cmd := range a.root().Commands() {
+		all := append(cmd.Commands(), cmd)
+		for _, c := range all {
+			if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+				t.Errorf("%s: short help %q", c.CommandPath(), c.Short)
+			}
+			if c.HasSubCommands() {
+				continue
+			}
+			if c.Example == "" || c.Long == "" {
+				t.Errorf("%s has no example, or no long help", c.CommandPath())
+			}
+			if c.Flags().Lookup("output") != nil && !strings.Contains(c.Long, "JSON") {
+				t.Errorf("%s does not document its JSON", c.CommandPath())
+			}
+			for l := range strings.Lines(c.Long + "\n" + c.Example) {
+				if len([]rune(l)) > 102 {
+					t.Errorf("%s: a line of %d characters: %s", c.CommandPath(), len([]rune(l)), l)
+				}
+			}
+		}
+	}
+}
+
+func TestParseHeader(t *testing.T) {
+	md, err := parseHeader([]string{"A: 1", "b:2:3", "a:  4 "})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(metadata.MD{"a": {"1", "4"}, "b": {"2:3"}}, md); diff != "" {
+		t.Error(diff)
+	}
+	for _, bad := range []string{"", ":", "a", " : x", "a b: c", "p2p-sender: x", "P2P-Sender: x", "grpc-timeout: 1S", "ü: x"} {
+		if md, err := parseHeader([]string{bad}); err == nil {
+			t.Errorf("%q became %v", bad, md)
+		}
+	}
+}
+
+func TestCallError_HostileStatus(t *testing.T) {
+	st, err := status.New(codes.NotFound, nasty).WithDetails(&errdetails.ErrorInfo{Reason: nasty, Domain: "p2p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := (&callError{what: "a.S/M", peer: nasty, err: st.Err()}).Error()
+	requireSafe(t, text)
+	for _, want := range []string{"a.S/M", "NotFound", "google.rpc.ErrorInfo"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in %q", want, text)
+		}
+	}
+}
+
+func TestMessage(t *testing.T) {
+	if got := message(status.Error(codes.Unavailable, "gone")); got != "gone" {
+		t.Errorf("got %q", got)
+	}
+	if got := message(&callError{what: "a.S/M", peer: "x", err: status.Error(codes.Unavailable, "gone")}); !strings.Contains(got, "Unavailable") {
+		t.Errorf("the code of a call is missing: %q", got)
+	}
+	if got := message(errors.New("plain")); got != "plain" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLogger_IsSafe(t *testing.T) {
+	var b strings.Builder
+	log := newLogger(&b, slog.LevelDebug, new(atomic.Bool))
+	log.Info("message", "peer", nasty, "err", errors.New(nasty))
+	log.With("addr", nasty).WithGroup("g").Warn(nasty)
+	requireSafe(t, b.String())
+	if n := strings.Count(b.String(), "\n"); n != 2 {
+		t.Errorf("two records in %d lines: %q", n, b.String())
+	}
+}
+
+func TestLogger_LeavesOutErrorsOfTheStart(t *testing.T) {
+	var b strings.Builder
+	starting := new(atomic.Bool)
+	log := newLogger(&b, slog.LevelWarn, starting).With("a", 1).WithGroup("g")
+	starting.Store(true)
+	log.Error("first")
+	log.Warn("second")
+	starting.Store(false)
+	log.Error("third")
+	if got := b.String(); strings.Contains(got, "first") || !strings.Contains(got, "second") || !strings.Contains(got, "third") {
+		t.Errorf("got %q", got)
+	}
+}
