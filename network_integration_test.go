@@ -2,6 +2,7 @@ package p2p_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -79,7 +80,7 @@ func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
 	eventually(t, 30*time.Second, func() string {
 		for i, n := range nodes {
 			if c := len(neighborsOf(n)); c < 5 || c > 20 {
-				return "node " + string(rune('0'+i/10)) + string(rune('0'+i%10)) + " has not between 5 and 20 neighbors"
+				return fmt.Sprintf("node %d has %d neighbors of %d known, want between 5 and 20", i, c, len(n.Peers()))
 			}
 		}
 		if !connected(nodes) {
