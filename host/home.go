@@ -2,46 +2,185 @@ package host
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 
-	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/gofrs/flock"
 )
 
-// Home is a node's folder: its key, what it remembers, and the lock that keeps a second process out.
-type Home struct{ dir string }
+// Names in a home that are not for [Home.ReadFile] and [Home.WriteFile].
+const (
+	keyName    = "identity.key"
+	lockName   = "lock"
+	tempPrefix = ".tmp-"
+)
 
-// HomeInUseError tells that another process holds a home.
-type HomeInUseError struct{ Dir string }
+// Home is a node's folder: its key, what it remembers, and the lock that keeps a second process out. It is safe for
+// concurrent use.
+type Home struct {
+	dir string
 
-func (e *HomeInUseError) Error() string { return "host: home " + e.Dir + " is in use" }
-
-// KeyError tells what is wrong with an identity file and what to do about it.
-type KeyError struct {
-	Path string
-	Err  error
+	mu   sync.Mutex
+	lock *flock.Flock // nil once closed
 }
 
-func (e *KeyError) Error() string { return "host: identity " + e.Path + ": " + e.Err.Error() }
+// HomeInUseError tells that another process, or another Home of this one, holds a home.
+type HomeInUseError struct{ Dir string }
+
+// Error implements error.
+func (e *HomeInUseError) Error() string {
+	return fmt.Sprintf("host: home %s is in use by another node: stop that one, or give this one a home of its own", e.Dir)
+}
+
+// HomeError tells why a home cannot be used, and what to do.
+type HomeError struct {
+	Dir string
+	Err error
+}
+
+// Error implements error.
+func (e *HomeError) Error() string { return fmt.Sprintf("host: home %s: %v", e.Dir, e.Err) }
 
 // Unwrap returns the cause.
-func (e *KeyError) Unwrap() error { return e.Err }
+func (e *HomeError) Unwrap() error { return e.Err }
 
-// OpenHome takes the folder dir, which it creates with mode 0700 if it is missing.
-func OpenHome(dir string) (*Home, error) { return nil, errors.New("host: not built yet") }
+// OpenHome takes the folder dir, which it creates, with missing parents, with mode 0700. A folder that belongs to
+// somebody else or that others may enter is a [*HomeError], one that another process holds a [*HomeInUseError]. The
+// caller closes the home; a process that dies gives it back. On Windows owners and modes are not checked.
+func OpenHome(dir string) (*Home, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, &HomeError{dir, err}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, &HomeError{dir, err}
+	}
+	if err := checkHome(dir); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600), flock.SetFlag(os.O_CREATE|os.O_RDWR))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, &HomeError{dir, fmt.Errorf("lock it: %w", err)}
+	}
+	if !ok {
+		return nil, &HomeInUseError{dir}
+	}
+	h := &Home{dir: dir, lock: lock}
+	h.sweep()
+	return h, nil
+}
 
-// Dir returns the folder's path.
+// checkHome tells whether dir is a folder of ours that nobody else may enter.
+func checkHome(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return &HomeError{dir, err}
+	}
+	if !info.IsDir() {
+		return &HomeError{dir, errors.New("not a folder: name another home")}
+	}
+	if err := checkOwner(info); err != nil {
+		return &HomeError{dir, fmt.Errorf("%w: use a home of your own, or make it yours with chown", err)}
+	}
+	if mode := looseMode(info); mode != 0 {
+		return &HomeError{dir, fmt.Errorf("others may enter it (mode %#o): run chmod 700 %s", mode, dir)}
+	}
+	return nil
+}
+
+// Dir returns the folder's absolute path.
 func (h *Home) Dir() string { return h.dir }
 
-// Identity reads the key, or creates it when there is none.
-func (h *Home) Identity() (crypto.PrivKey, error) { return nil, errors.New("host: not built yet") }
-
-// ReadFile returns the content of a file of the home; a missing one matches fs.ErrNotExist.
-func (h *Home) ReadFile(name string) ([]byte, error) { return nil, errors.New("host: not built yet") }
-
-// WriteFile replaces a file of the home, atomically, with mode 0600.
-func (h *Home) WriteFile(name string, data []byte) error { return errors.New("host: not built yet") }
-
 // Close gives the home back. It may be called more than once.
-func (h *Home) Close() error { return nil }
+func (h *Home) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lock == nil {
+		return nil
+	}
+	err := h.lock.Unlock()
+	h.lock = nil
+	if err != nil {
+		return &HomeError{h.dir, fmt.Errorf("unlock it: %w", err)}
+	}
+	return nil
+}
 
-// ReadIdentity reads the key of the home at dir without taking its lock.
-func ReadIdentity(dir string) (crypto.PrivKey, error) { return nil, errors.New("host: not built yet") }
+// ReadFile returns the content of a file of the home; an error for a missing one matches [fs.ErrNotExist].
+func (h *Home) ReadFile(name string) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.usable(name); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(filepath.Join(h.dir, name))
+}
+
+// WriteFile replaces a file of the home. The file has mode 0600, and after a crash it is as before or as after, never
+// in between.
+func (h *Home) WriteFile(name string, data []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.usable(name); err != nil {
+		return err
+	}
+	temp, err := writeTemp(h.dir, data)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, filepath.Join(h.dir, name)); err != nil {
+		_ = os.Remove(temp)
+		return err
+	}
+	return syncDir(h.dir)
+}
+
+// usable tells whether the home is open and name is a file in it that is not the home's own. The caller holds the lock.
+func (h *Home) usable(name string) error {
+	if h.lock == nil {
+		return &HomeError{h.dir, os.ErrClosed}
+	}
+	if name != filepath.Base(name) || !filepath.IsLocal(name) || name == keyName || name == lockName || strings.HasPrefix(name, tempPrefix) {
+		return &HomeError{h.dir, fmt.Errorf("%q names no file that may be kept in it: %w", name, fs.ErrInvalid)}
+	}
+	return nil
+}
+
+// sweep removes what a crash left behind.
+func (h *Home) sweep() {
+	left, err := os.ReadDir(h.dir)
+	if err != nil {
+		return
+	}
+	for _, f := range left {
+		if strings.HasPrefix(f.Name(), tempPrefix) {
+			_ = os.Remove(filepath.Join(h.dir, f.Name()))
+		}
+	}
+}
+
+// writeTemp writes a new file in dir that is on the disk when it returns, and returns its path.
+func writeTemp(dir string, data []byte) (path string, err error) {
+	f, err := os.CreateTemp(dir, tempPrefix+"*") // mode 0600, exclusively
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return f.Name(), err
+}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/marcopolo/simnet"
@@ -40,13 +41,14 @@ type Network struct {
 	mu    sync.Mutex
 	last  netip.Addr
 	hosts []corehost.Host
+	addrs map[peer.ID]netip.Addr // outlives the hosts
 	links links
 }
 
 // New returns a network without latency that is closed when the test ends. Inside a synctest bubble the test closes it
 // with [Network.Close] before the bubble ends.
 func New(tb testing.TB) *Network {
-	n := &Network{tb: tb, last: netip.AddrFrom4([4]byte{10, 0, 0, 0})}
+	n := &Network{tb: tb, last: netip.AddrFrom4([4]byte{10, 0, 0, 0}), addrs: map[peer.ID]netip.Addr{}}
 	n.router.CloseSignal = make(chan struct{})
 	n.router.LatencyFunc = n.latency
 	n.router.Start(&n.wg)
@@ -75,9 +77,11 @@ func (n *Network) HostWith(cfg host.Config) corehost.Host {
 	if err != nil {
 		n.tb.Fatalf("hosttest: new host: %v", err)
 	}
+	at := n.addrOf(h)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hosts = append(n.hosts, h)
+	n.addrs[h.ID()] = at
 	return h
 }
 
@@ -165,19 +169,22 @@ func (n *Network) latency(p *simnet.Packet) time.Duration {
 // SetLatency sets the one-way delay between a and b.
 func (n *Network) SetLatency(a, b corehost.Host, d time.Duration) {
 	n.tb.Helper()
-	n.change(func(l *links) { l.setLatency(n.pair(a, b), d) })
+	p := n.pair(a, b)
+	n.change(func(l *links) { l.setLatency(p, d) })
 }
 
 // Cut drops every packet between a and b until [Network.Heal]. Neither side is told.
 func (n *Network) Cut(a, b corehost.Host) {
 	n.tb.Helper()
-	n.change(func(l *links) { l.setCut(n.pair(a, b), true) })
+	p := n.pair(a, b)
+	n.change(func(l *links) { l.setCut(p, true) })
 }
 
 // Heal ends a [Network.Cut].
 func (n *Network) Heal(a, b corehost.Host) {
 	n.tb.Helper()
-	n.change(func(l *links) { l.setCut(n.pair(a, b), false) })
+	p := n.pair(a, b)
+	n.change(func(l *links) { l.setCut(p, false) })
 }
 
 // Partition drops every packet between hosts of different groups, in place of an earlier partition. A host that is in
@@ -223,6 +230,8 @@ func (n *Network) pair(a, b corehost.Host) pair {
 	return newPair(n.addrOf(a), n.addrOf(b))
 }
 
+// addrOf returns the address of a host, also after it was closed. Of two hosts with one identity it knows the address
+// while they are open.
 func (n *Network) addrOf(h corehost.Host) netip.Addr {
 	n.tb.Helper()
 	for _, a := range h.Network().ListenAddresses() {
@@ -230,6 +239,11 @@ func (n *Network) addrOf(h corehost.Host) netip.Addr {
 			return ip
 		}
 	}
-	n.tb.Fatalf("hosttest: host %s is not in this network, or closed", h.ID())
-	return netip.Addr{}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at, ok := n.addrs[h.ID()]
+	if !ok {
+		n.tb.Fatalf("hosttest: host %s is not in this network", h.ID())
+	}
+	return at
 }
