@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
@@ -207,4 +209,41 @@ func wantReason(t *testing.T, err error, want Reason) {
 	if got := ReasonOf(err); got != want {
 		t.Fatalf("reason %q, want %q: %v", got, want, err)
 	}
+}
+
+// managed is a host with a connection manager that counts.
+type managed struct {
+	corehost.Host
+	manager *countingManager
+}
+
+func (m managed) ConnManager() connmgr.ConnManager { return m.manager }
+
+// A countingManager counts the peers that are protected.
+type countingManager struct {
+	connmgr.ConnManager
+	mu   sync.Mutex
+	held map[string]bool
+}
+
+func (c *countingManager) Protect(id peer.ID, tag string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held = map[string]bool{}
+	}
+	c.held[string(id)+tag] = true
+}
+
+func (c *countingManager) Unprotect(id peer.ID, tag string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.held, string(id)+tag)
+	return len(c.held) > 0
+}
+
+func (c *countingManager) n() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.held)
 }
