@@ -19,7 +19,7 @@ func (h *hub) explain(c *call, method string) error {
 	defer h.mu.RUnlock()
 	waited := "in no time"
 	if !c.since.IsZero() {
-		waited = "after " + time.Since(c.since).Round(time.Millisecond).String()
+		waited = "after " + h.now().Sub(c.since).Round(time.Millisecond).String()
 	}
 	if id := c.sel.peer; id != "" {
 		return h.explainPeer(id, h.peers[id], c.hold, waited)

@@ -31,6 +31,7 @@ type hub struct {
 	network string        // its name, for error texts
 	wait    time.Duration // how long a call is held for a peer or an instance to be known
 	patient func(method string) bool
+	now     func() time.Time
 
 	mu       sync.RWMutex
 	wire     wire
@@ -46,6 +47,7 @@ func newHub(network string, wait time.Duration) *hub {
 		network:  network,
 		wait:     wait,
 		patient:  func(string) bool { return false },
+		now:      time.Now,
 		peers:    map[peer.ID]*hubPeer{},
 		services: map[string]*hubService{},
 	}
@@ -158,7 +160,7 @@ func (h *hub) cameBack(id peer.ID) {
 		h.mu.Unlock()
 		return
 	}
-	now := time.Now()
+	now := h.now()
 	if rest := p.back.Add(flapPause); rest.After(now) {
 		if p.failure.until.After(rest) {
 			p.failure.until = rest
@@ -183,7 +185,7 @@ func (h *hub) up(l *link) {
 		return
 	}
 	p.next = nil
-	l.since = time.Now()
+	l.since = h.now()
 	old := p.link.Swap(l)
 	p.failure.until, p.failure.at = time.Time{}, time.Time{}
 	p.unused = 0
@@ -194,7 +196,7 @@ func (h *hub) up(l *link) {
 // down says that a link is not ready any longer, or could not be made.
 func (h *hub) down(l *link, err error) {
 	h.mu.Lock()
-	p, now := l.peer, time.Now()
+	p, now := l.peer, h.now()
 	switch {
 	case p.next == l:
 		p.next = nil
@@ -238,7 +240,7 @@ func (h *hub) wakeAtLocked(t time.Time) {
 		return
 	}
 	h.timerAt = t
-	d := max(0, time.Until(t))
+	d := max(0, t.Sub(h.now()))
 	if h.timer == nil {
 		h.timer = time.AfterFunc(d, h.alarm)
 		return
@@ -259,7 +261,7 @@ const idleSweeps = 4
 // interest any longer.
 func (h *hub) sweep() {
 	h.mu.Lock()
-	now := time.Now()
+	now := h.now()
 	var gone []*link
 	for id, p := range h.peers {
 		if n := p.picks.Load(); n != p.swept || p.active.Load() > 0 || p.next != nil {

@@ -48,7 +48,7 @@ func (h *hub) take(c *call, p *hubPeer, l *link) (*link, verdict) {
 func (h *hub) pickPeer(c *call, method string) (*link, verdict) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
+	now := h.now()
 	p := h.peerLocked(c.sel.peer)
 	if l := p.link.Load(); l != nil {
 		return h.take(c, p, l)
@@ -89,7 +89,7 @@ func softKind(f *failure) holdKind {
 func (h *hub) pickInstance(c *call, method string) (*link, verdict) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
+	now := h.now()
 	s := h.services[c.service(method)]
 	if s == nil {
 		return h.holdLocked(c, method, noInstance, now)

@@ -1,0 +1,443 @@
+package grpcstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"pgregory.net/rapid"
+)
+
+// A fakeWire connects when the test says so.
+type fakeWire struct {
+	hub     *hub
+	dialing []*link
+	ups     map[*link]bool
+	dials   map[peer.ID]int
+	wakes   int
+	refuse  error
+}
+
+func newFakeHub() (*hub, *fakeWire) {
+	h := newHub("test", 5*time.Second)
+	w := &fakeWire{hub: h, ups: map[*link]bool{}, dials: map[peer.ID]int{}}
+	h.attach(w)
+	return h, w
+}
+
+func (w *fakeWire) connect(l *link) error {
+	if w.refuse != nil {
+		return w.refuse
+	}
+	w.dialing = append(w.dialing, l)
+	w.dials[l.peer.id]++
+	return nil
+}
+
+func (w *fakeWire) disconnect(l *link) { delete(w.ups, l) }
+
+func (w *fakeWire) wake() { w.wakes++ }
+
+// up completes the ith dial.
+func (w *fakeWire) up(i int) *link {
+	l := w.dialing[i]
+	w.dialing = slices.Delete(w.dialing, i, i+1)
+	w.ups[l] = true
+	w.hub.up(l)
+	return l
+}
+
+// down fails the ith dial.
+func (w *fakeWire) down(i int, err error) {
+	l := w.dialing[i]
+	w.dialing = slices.Delete(w.dialing, i, i+1)
+	w.hub.down(l, err)
+}
+
+func (w *fakeWire) upAll() {
+	for len(w.dialing) > 0 {
+		w.up(0)
+	}
+}
+
+func newCall(sel selector) *call { return &call{Context: context.Background(), sel: &sel} }
+
+const who1 = "/x.A/Who"
+
+func TestHub_EveryInstanceInTurn(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 7} {
+		h, w := newFakeHub()
+		for i := range n {
+			h.offers(peer.ID(fmt.Sprint(i)), true, []string{"x.A"})
+		}
+		for range 4 * n {
+			if l, v := h.pick(newCall(selector{}), who1); v == picked {
+				l.peer.done()
+			}
+			w.upAll()
+		}
+		count := map[peer.ID]int{}
+		for range 100 * n {
+			l, v := h.pick(newCall(selector{}), who1)
+			if v != picked {
+				t.Fatalf("%d instances: verdict %d", n, v)
+			}
+			count[l.peer.id]++
+			l.peer.done()
+		}
+		for id, c := range count {
+			if c != 100 {
+				t.Errorf("%d instances: %s got %d of %d calls", n, id, c, 100*n)
+			}
+		}
+		for id, d := range w.dials {
+			if d != 1 {
+				t.Errorf("%d instances: %s dialed %d times", n, id, d)
+			}
+		}
+	}
+}
+
+// Retries move nobody's turn: with two instances, of which one fails each first attempt, both still get half of them.
+func TestHub_RetriesDoNotMoveTheTurn(t *testing.T) {
+	h, w := newFakeHub()
+	for i := range 2 {
+		h.offers(peer.ID(fmt.Sprint(i)), true, []string{"x.A"})
+	}
+	for range 4 {
+		h.pick(newCall(selector{}), who1)
+		w.upAll()
+	}
+	first := map[peer.ID]int{}
+	for range 100 {
+		c := newCall(selector{})
+		l, _ := h.pick(c, who1)
+		first[l.peer.id]++
+		again, v := h.pick(c, who1)
+		if v != picked || again.peer == l.peer {
+			t.Fatal("the second attempt did not go to the other peer")
+		}
+		if third, v := h.pick(c, who1); v != picked || third == nil {
+			t.Fatal("the third attempt went nowhere")
+		}
+	}
+	if first["0"] != 50 {
+		t.Fatalf("first attempts: %v", first)
+	}
+}
+
+func TestHub_DialsOnlyWhatCallsNeed(t *testing.T) {
+	h, w := newFakeHub()
+	for i := range 50 {
+		h.offers(peer.ID(fmt.Sprintf("%02d", i)), true, []string{"x.A", "x.B"})
+	}
+	if len(w.dials) != 0 {
+		t.Fatal("dialed without a call")
+	}
+	h.pick(newCall(selector{}), who1)
+	if len(w.dials) != dialsPerService {
+		t.Fatalf("the first call dialed %d", len(w.dials))
+	}
+	w.upAll()
+	for range 10 {
+		h.pick(newCall(selector{}), who1)
+		w.upAll()
+	}
+	if n := len(w.dials); n > dialsPerService+10 {
+		t.Fatalf("eleven calls dialed %d", n)
+	}
+	for range 200 {
+		h.pick(newCall(selector{}), "/x.B/Who")
+		h.pick(newCall(selector{}), who1)
+		w.upAll()
+	}
+	for id, n := range w.dials {
+		if n != 1 {
+			t.Fatalf("%s was dialed %d times for two services", id, n)
+		}
+	}
+}
+
+func TestHub_AFlappingPeerIsNotDialedWithoutPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, w := newFakeHub()
+		c := func() *call { return newCall(selector{peer: "p"}) }
+		for range 1000 { // ten seconds of coming and going
+			h.cameBack("p")
+			h.pick(c(), who1)
+			for len(w.dialing) > 0 {
+				w.down(0, errors.New("refused"))
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := w.dials["p"]; n > 25 {
+			t.Fatalf("%d dials in ten seconds", n)
+		}
+		for range 100 {
+			h.pick(c(), who1)
+			for len(w.dialing) > 0 {
+				w.up(0)
+			}
+			h.mu.RLock()
+			l := h.peers["p"].link.Load()
+			h.mu.RUnlock()
+			if l != nil {
+				h.down(l, nil) // taken and dropped at once
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := w.dials["p"]; n > 35 {
+			t.Fatalf("%d dials of a peer that drops each tunnel", n)
+		}
+		h.close()
+	})
+}
+
+func TestHub_PauseGrowsAndEnds(t *testing.T) {
+	for n := range 100 {
+		d := pauseAfter(n + 1)
+		low := min(backoffMax, backoffBase<<min(n, 10)) * 8 / 10
+		if d < low || d > backoffMax*12/10 {
+			t.Fatalf("after %d failures: %v", n+1, d)
+		}
+	}
+}
+
+func TestHub_CallsWaitNoLongerThanAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, w := newFakeHub()
+		defer h.close()
+		for name, c := range map[string]*call{
+			"an unknown service": newCall(selector{}),
+			"an unknown peer":    newCall(selector{peer: "q"}),
+		} {
+			start := time.Now()
+			for {
+				_, v := h.pick(c, who1)
+				for len(w.dialing) > 0 {
+					w.down(0, errUnknownPeer)
+				}
+				if v == gaveUp {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if d := time.Since(start).Round(time.Second); d != 5*time.Second {
+				t.Errorf("%s: %v", name, d)
+			}
+			wantReason(t, h.explain(c, who1), ReasonNoInstance)
+		}
+		patient := newCall(selector{})
+		patient.patient = true
+		for range 100 {
+			if _, v := h.pick(patient, who1); v != held {
+				t.Fatal("a patient call was given up")
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// A held call asks again only when it is woken: whatever it waits for must wake it.
+func TestHub_EveryChangeWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, w := newFakeHub()
+		defer h.close()
+		woken := func(what string, f func()) {
+			t.Helper()
+			before := w.wakes
+			f()
+			if w.wakes == before {
+				t.Errorf("%s woke nobody", what)
+			}
+		}
+		woken("an instance", func() { h.offers("p", true, []string{"x.A"}) })
+		h.pick(newCall(selector{}), who1)
+		woken("a link", func() { w.up(0) })
+		l := h.peers["p"].link.Load()
+		woken("a lost link", func() { h.down(l, nil) })
+		woken("a return", func() { h.cameBack("p") })
+		h.pick(newCall(selector{}), who1)
+		woken("a failed dial", func() { w.down(0, errors.New("refused")) })
+		woken("the end of a pause", func() { time.Sleep(10 * time.Second); synctest.Wait() })
+		h.pick(newCall(selector{}), who1)
+		w.upAll()
+		woken("an idle link", func() {
+			for range 2 * idleSweeps {
+				h.peers["p"].active.Store(0)
+				h.sweep()
+			}
+		})
+		woken("an instance that left", func() { h.offers("p", false, nil) })
+		h.pick(newCall(selector{}), who1)
+		woken("the end of the wait", func() { time.Sleep(6 * time.Second); synctest.Wait() })
+	})
+}
+
+func TestHub_SweepForgetsPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, w := newFakeHub()
+		defer h.close()
+		for i := range 100 {
+			h.pick(newCall(selector{peer: peer.ID(fmt.Sprint(i))}), who1)
+		}
+		for len(w.dialing) > 0 {
+			w.down(0, errors.New("refused"))
+		}
+		time.Sleep(time.Minute)
+		for range 2 * idleSweeps {
+			h.sweep()
+		}
+		if n := len(h.peers); n != 0 {
+			t.Fatalf("%d peers are remembered", n)
+		}
+	})
+}
+
+func TestHub_ClosedWhileConnecting(t *testing.T) {
+	h, w := newFakeHub()
+	h.offers("p", true, []string{"x.A"})
+	h.pick(newCall(selector{}), who1)
+	h.close()
+	w.up(0)
+	if len(w.ups) != 0 {
+		t.Fatal("a link came up after the end")
+	}
+}
+
+// TestHub_Model does random things to a hub and checks what must always hold.
+func TestHub_Model(t *testing.T) {
+	rapid.Check(t, modelHub)
+}
+
+func modelHub(t *rapid.T) {
+	h, w := newFakeHub()
+	defer h.close()
+	clock := time.Now()
+	h.now = func() time.Time { return clock }
+	services := []string{"x.A", "x.B", "x.C"}
+	offered := map[peer.ID][]string{}
+	inFlight := map[*hubPeer]int64{}
+	calls := []*call{}
+	anyPeer := rapid.Custom(func(t *rapid.T) peer.ID { return peer.ID(fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "peer"))) })
+	attempt := func(c *call, method string) {
+		service := c.service(method)
+		l, v := h.pick(c, method)
+		if v != picked {
+			return
+		}
+		inFlight[l.peer]++
+		if !w.ups[l] {
+			t.Fatalf("picked a link to %s that is not ready", l.peer.id)
+		}
+		if c.sel.peer != "" {
+			if l.peer.id != c.sel.peer {
+				t.Fatalf("named %s, picked %s", c.sel.peer, l.peer.id)
+			}
+			return
+		}
+		if !slices.Contains(offered[l.peer.id], service) {
+			t.Fatalf("%s does not offer %s", l.peer.id, service)
+		}
+		if c.n > 1 && c.n <= triedMax && slices.Contains(c.tried[:c.n-1], l.peer) {
+			for _, p := range h.services[service].ready {
+				if !c.hasTried(p) {
+					t.Fatalf("%s was tried again although %s was not", l.peer.id, p.id)
+				}
+			}
+		}
+	}
+	t.Repeat(map[string]func(*rapid.T){
+		"offer": func(t *rapid.T) {
+			id := anyPeer.Draw(t, "id")
+			offered[id] = rapid.SliceOfNDistinct(rapid.SampledFrom(services), 0, 3, rapid.ID[string]).Draw(t, "services")
+			h.offers(id, len(offered[id]) > 0, offered[id])
+		},
+		"call": func(t *rapid.T) {
+			c := newCall(selector{})
+			if rapid.Bool().Draw(t, "pinned") {
+				c.sel.peer = anyPeer.Draw(t, "to")
+			}
+			calls = append(calls, c)
+			attempt(c, "/"+rapid.SampledFrom(services).Draw(t, "service")+"/M")
+		},
+		"again": func(t *rapid.T) {
+			if len(calls) == 0 {
+				t.Skip("no call")
+			}
+			attempt(rapid.SampledFrom(calls).Draw(t, "call"), who1)
+		},
+		"up": func(t *rapid.T) {
+			if len(w.dialing) == 0 {
+				t.Skip("nothing dialed")
+			}
+			w.up(rapid.IntRange(0, len(w.dialing)-1).Draw(t, "which"))
+		},
+		"fail": func(t *rapid.T) {
+			if len(w.dialing) == 0 {
+				t.Skip("nothing dialed")
+			}
+			err := rapid.SampledFrom([]error{errors.New("refused"), errUnknownPeer}).Draw(t, "err")
+			w.down(rapid.IntRange(0, len(w.dialing)-1).Draw(t, "which"), err)
+		},
+		"lose": func(t *rapid.T) {
+			for l := range w.ups {
+				h.down(l, nil)
+				return
+			}
+			t.Skip("no link")
+		},
+		"done": func(t *rapid.T) {
+			for p, n := range inFlight {
+				if n > 0 {
+					p.done()
+					inFlight[p]--
+					return
+				}
+			}
+			t.Skip("nothing in flight")
+		},
+		"back":  func(t *rapid.T) { h.cameBack(anyPeer.Draw(t, "id")) },
+		"sweep": func(*rapid.T) { h.sweep() },
+		"sleep": func(t *rapid.T) {
+			clock = clock.Add(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond)
+		},
+		"": func(t *rapid.T) {
+			links := map[*hubPeer]int{}
+			for _, l := range w.dialing {
+				links[l.peer]++
+			}
+			for p, n := range links {
+				if n > 1 {
+					t.Fatalf("%s is dialed %d times at once", p.id, n)
+				}
+			}
+			up := map[*hubPeer]int{}
+			for l := range w.ups {
+				if up[l.peer]++; up[l.peer] > 1 {
+					t.Fatalf("two links to %s", l.peer.id)
+				}
+			}
+			for p, n := range inFlight {
+				if p.active.Load() != n {
+					t.Fatalf("%s: %d in flight, counted %d", p.id, n, p.active.Load())
+				}
+			}
+			for _, s := range h.services {
+				if len(s.instances) == 0 {
+					t.Fatalf("%s is kept without an instance", s.name)
+				}
+				for _, p := range s.instances {
+					if (p.link.Load() != nil) != slices.Contains(s.ready, p) {
+						t.Fatalf("%s: the list of ready instances is wrong about %s", s.name, p.id)
+					}
+				}
+			}
+		},
+	})
+}
