@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -247,3 +248,8 @@ func (c *countingManager) n() int {
 	defer c.mu.Unlock()
 	return len(c.held)
 }
+
+func nothing() *wrapperspb.StringValue { return new(wrapperspb.StringValue) }
+
+// bundle is credentials that go together with no others.
+type bundle struct{ credentials.Bundle }
