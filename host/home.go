@@ -145,7 +145,7 @@ func (h *Home) usable(name string) error {
 	if h.lock == nil {
 		return &HomeError{h.dir, os.ErrClosed}
 	}
-	if name != filepath.Base(name) || !filepath.IsLocal(name) || name == keyName || name == lockName || strings.HasPrefix(name, tempPrefix) {
+	if name != filepath.Base(name) || !filepath.IsLocal(name) || name == "." || name == keyName || name == lockName || strings.HasPrefix(name, tempPrefix) {
 		return &HomeError{h.dir, fmt.Errorf("%q names no file that may be kept in it: %w", name, fs.ErrInvalid)}
 	}
 	return nil

@@ -130,7 +130,21 @@ func decodeKey(data []byte) (crypto.PrivKey, error) {
 	if err != nil || !bytes.Equal(data, want) {
 		return nil, fmt.Errorf("%w (key and ID do not belong together, or something was added)", errDamaged)
 	}
+	if !signs(key) {
+		return nil, fmt.Errorf("%w (the halves of the key do not belong together)", errDamaged)
+	}
 	return key, nil
+}
+
+// signs tells whether the public half of a key accepts what the private half has signed.
+func signs(key crypto.PrivKey) bool {
+	text := []byte("host: identity")
+	signature, err := key.Sign(text)
+	if err != nil {
+		return false
+	}
+	ok, err := key.GetPublic().Verify(text, signature)
+	return ok && err == nil
 }
 
 func readKey(dir string) (crypto.PrivKey, error) {

@@ -1,0 +1,9 @@
+package host
+
+// What the tests of this package see beyond its face.
+var (
+	DecodeKey      = decodeKey
+	EncodeKey      = encodeKey
+	ParseAllowFile = parseAllowFile
+	Watch          = watch
+)
