@@ -21,6 +21,9 @@ func (r *run) hear(p packet, now time.Time) {
 	if p.asks && !slices.Contains(p.known, own) {
 		l.answer(now)
 	}
+	if p.asks && len(p.known) > 0 && p.known[0] == own { // our own question
+		l.looped = true
+	}
 	for _, a := range p.found {
 		if a.instance == own {
 			l.looped = true

@@ -33,6 +33,8 @@ const (
 	reopenInterval = 5 * time.Second
 	// tidyInterval is how often what is old is looked for and the state is judged again, at least.
 	tidyInterval = time.Second
+	// tidyGap is the least time between two such looks, however many packets come in.
+	tidyGap = 50 * time.Millisecond
 )
 
 // A run is one Run of a source. All its fields belong to the loop.
@@ -51,6 +53,8 @@ type run struct {
 	addrs    []ma.Multiaddr // of the host, as last planned
 	planned  time.Time
 	reopened time.Time
+	tidied   time.Time     // zero: look at once
+	interval time.Duration // between queries, as of then
 
 	packets chan packet
 	readers readers
@@ -90,8 +94,7 @@ func (r *run) loop(ctx context.Context) error {
 	defer r.end(cancel)
 
 	r.began = time.Now()
-	r.judge(r.began)
-	timer := time.NewTimer(tidyInterval)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
@@ -138,6 +141,7 @@ func (r *run) event(e any, now time.Time) {
 		if r.table.connection(e.Peer, e.Connectedness == corenet.Connected, now) {
 			r.askAll(now)
 		}
+		r.tidied = time.Time{}
 	case event.EvtLocalAddressesUpdated:
 		r.plan(now)
 	}
@@ -207,12 +211,15 @@ func (r *run) close(l *link) {
 
 // work does what is due and returns when the next thing will be.
 func (r *run) work(now time.Time) time.Time {
-	r.table.expire(now)
+	next := now.Add(tidyInterval)
+	if r.tidied.IsZero() || now.Sub(r.tidied) >= tidyGap {
+		r.tidy(now)
+	} else {
+		next = r.tidied.Add(tidyGap)
+	}
 	if r.known && (r.stale(now) || now.Sub(r.reopened) >= reopenInterval && r.anyClosed()) {
 		r.plan(now)
 	}
-	next := now.Add(tidyInterval)
-	interval := r.interval(now)
 	for _, l := range r.links {
 		if l.conn == nil {
 			continue
@@ -220,11 +227,11 @@ func (r *run) work(now time.Time) time.Time {
 		if !l.answerAt.IsZero() && !l.answerAt.After(now) {
 			r.sendAnswer(l, now)
 		}
-		if at := l.asked.Add(interval + interval/10); l.queryAt.After(at) {
+		if at := l.asked.Add(r.interval + r.interval/10); l.queryAt.After(at) {
 			l.queryAt = at // the interval has become shorter
 		}
 		if !l.queryAt.After(now) {
-			r.sendQuery(l, now, interval)
+			r.sendQuery(l, now)
 		}
 		if l.queryAt.Before(next) {
 			next = l.queryAt
@@ -233,8 +240,18 @@ func (r *run) work(now time.Time) time.Time {
 			next = l.answerAt
 		}
 	}
-	r.judge(now)
 	return next
+}
+
+// tidy removes what is old and takes stock.
+func (r *run) tidy(now time.Time) {
+	r.table.expire(now)
+	r.interval = r.nextInterval(now)
+	r.judge(now)
+	r.tidied = now
+	if r.table.recovered(now) {
+		r.askAll(now)
+	}
 }
 
 // stale tells whether something is due on a link whose addresses were looked up a while ago: the host's list may
@@ -260,8 +277,8 @@ func (r *run) anyClosed() bool {
 	return false
 }
 
-// interval is the time between queries now.
-func (r *run) interval(now time.Time) time.Duration {
+// nextInterval is the time between queries from now on.
+func (r *run) nextInterval(now time.Time) time.Duration {
 	lost := r.table.lastLost()
 	switch {
 	case !lost.IsZero() && now.Sub(lost) < lostFor:
@@ -273,13 +290,15 @@ func (r *run) interval(now time.Time) time.Duration {
 	}
 }
 
-func (r *run) sendQuery(l *link, now time.Time, interval time.Duration) {
-	if b, err := r.names.packQuery(r.table.known(l.id.index, now)); err != nil {
+// sendQuery asks on a link. The node itself is among the known, so that it does not answer its own query.
+func (r *run) sendQuery(l *link, now time.Time) {
+	known := append([]string{r.instance}, r.table.known(l.id.index, now)...)
+	if b, err := r.names.packQuery(known); err != nil {
 		r.log.Debug("cannot make a query", "err", err)
 	} else {
 		l.write(b, now)
 	}
-	l.queryDone(now, interval)
+	l.queryDone(now, r.interval)
 }
 
 func (r *run) sendAnswer(l *link, now time.Time) {

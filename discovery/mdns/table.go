@@ -109,14 +109,30 @@ func (e *entry) expired(now time.Time) bool { return now.Sub(e.heard) >= recordT
 
 // allow takes a token of the rate at which findings are passed on.
 func (t *table) allow(now time.Time) bool {
-	if !t.filled.IsZero() {
-		t.tokens = min(passBurst, t.tokens+now.Sub(t.filled).Seconds()*passRate)
-	}
-	t.filled = now
+	t.fill(now)
 	if t.tokens < 1 {
 		return false
 	}
 	t.tokens--
+	return true
+}
+
+func (t *table) fill(now time.Time) {
+	if !t.filled.IsZero() {
+		t.tokens = min(passBurst, t.tokens+now.Sub(t.filled).Seconds()*passRate)
+	}
+	t.filled = now
+}
+
+// recovered tells, once, that findings were held back and that there is room for them again: time to ask for them.
+func (t *table) recovered(now time.Time) bool {
+	if t.skipped == 0 {
+		return false
+	}
+	if t.fill(now); t.tokens < passBurst/2 {
+		return false
+	}
+	t.skipped = 0
 	return true
 }
 
