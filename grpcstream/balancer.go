@@ -7,11 +7,9 @@ import (
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/status"
 )
 
 // This file is all that sees package balancer, which is experimental: it makes the hub's choice gRPC's choice. A
@@ -140,7 +138,7 @@ type hubPicker struct{ hub *hub }
 func (p hubPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	c := callFrom(info.Ctx)
 	if c == nil {
-		return balancer.PickResult{}, status.Error(codes.Internal, "grpcstream: a call without the channel's state: an interceptor replaced the context")
+		return balancer.PickResult{}, errLostCall
 	}
 	l, v := p.hub.pick(c, info.FullMethodName)
 	switch v {

@@ -52,26 +52,27 @@ func (h handle) check(method string) error {
 	return nil
 }
 
-// callOf returns the call that ctx belongs to. It makes one for a context that an interceptor put in place of ours.
-func (ch *Channel) callOf(ctx context.Context, opts []grpc.CallOption) (context.Context, *call) {
-	c := callFrom(ctx)
-	if c == nil {
-		c = &call{Context: ctx, sel: ch.whole.sel}
-		ctx = c
-	}
+// errLostCall is the error of a call whose context an interceptor replaced by one that is not derived from it: where
+// the call was to go is not known any longer.
+var errLostCall = status.Error(codes.Internal, "grpcstream: an interceptor replaced the call's context by one that is not derived from it")
+
+// heed takes over what the call's options say. They are all here: the channel's and the call's own.
+func (c *call) heed(opts []grpc.CallOption) {
 	for _, o := range opts {
 		if f, ok := o.(grpc.FailFastCallOption); ok {
 			c.patient = !f.FailFast
 		}
 	}
-	return ctx, c
 }
 
 // unary is the channel's innermost interceptor.
 func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	ctx, c := ch.callOf(ctx, opts)
-	err := invoke(ctx, method, req, reply, cc, opts...)
-	if err != nil {
+	c := callFrom(ctx)
+	if c == nil {
+		return errLostCall
+	}
+	c.heed(opts)
+	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
 		return ch.explain(c, method, err)
 	}
 	return nil
@@ -79,7 +80,11 @@ func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc 
 
 // stream is the channel's innermost interceptor.
 func (ch *Channel) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, c := ch.callOf(ctx, opts)
+	c := callFrom(ctx)
+	if c == nil {
+		return nil, errLostCall
+	}
+	c.heed(opts)
 	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
 		return nil, ch.explain(c, method, err)

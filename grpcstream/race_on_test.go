@@ -1,0 +1,5 @@
+//go:build race
+
+package grpcstream
+
+const raceDetector = true
