@@ -52,11 +52,7 @@ func (transportCredentials) ClientHandshake(ctx context.Context, authority strin
 	if err != nil {
 		return nil, nil, err
 	}
-	if want, ok := peerAttribute(credentials.ClientHandshakeInfoFromContext(ctx).Attributes); ok {
-		if want != info.Peer.ID {
-			return nil, nil, fmt.Errorf("grpcstream: the peer that answered is %s, not %s", info.Peer.ID, want)
-		}
-	} else if err := info.ValidateAuthority(authority); err != nil {
+	if err := info.check(credentials.ClientHandshakeInfoFromContext(ctx).Attributes, authority); err != nil {
 		return nil, nil, err
 	}
 	return c, info, nil
@@ -77,6 +73,19 @@ func (transportCredentials) Info() credentials.ProtocolInfo {
 func (transportCredentials) Clone() credentials.TransportCredentials { return transportCredentials{} }
 
 func (transportCredentials) OverrideServerName(string) error { return nil }
+
+// check compares the peer that answered with the one that was named. The attributes of the address count for more than
+// the authority, which a dial option or a call can replace.
+func (a AuthInfo) check(attrs *attributes.Attributes, authority string) error {
+	want, ok := peerAttribute(attrs)
+	if !ok {
+		return a.ValidateAuthority(authority)
+	}
+	if want != a.Peer.ID {
+		return fmt.Errorf("grpcstream: the peer that answered is %s, not %s", a.Peer.ID, want)
+	}
+	return nil
+}
 
 func authInfo(c net.Conn) (AuthInfo, error) {
 	ic, ok := c.(identified)
