@@ -9,21 +9,21 @@ import (
 
 // memoryHosts are connected hosts without sockets, for use within a synctest bubble. They ignore the deadlines of
 // streams. closeAll must run before the bubble ends.
-func memoryHosts(t *testing.T, n int) (hosts []corehost.Host, closeAll func()) {
-	t.Helper()
+func memoryHosts(tb testing.TB, n int) (hosts []corehost.Host, closeAll func()) {
+	tb.Helper()
 	mn := mocknet.New()
 	for range n {
 		h, err := mn.GenPeer()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		hosts = append(hosts, h)
 	}
 	if err := mn.LinkAll(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := mn.ConnectAllButSelf(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return hosts, func() { _ = mn.Close() }
 }
