@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -56,7 +58,11 @@ func ParseJoin(s string) (peer.AddrInfo, error) {
 			return peer.AddrInfo{}, fmt.Errorf("address %q: %w", s, err)
 		}
 		if _, err := a.ValueForProtocol(ma.P_P2P); err == nil {
-			return ParsePeer(s)
+			info, err := ParsePeer(s)
+			if err == nil && len(info.Addrs) == 0 {
+				return peer.AddrInfo{}, fmt.Errorf("address %q: a peer ID alone names no place: write %s@host:port", s, info.ID)
+			}
+			return info, err
 		}
 		return peer.AddrInfo{Addrs: []ma.Multiaddr{a}}, nil
 	case strings.Contains(s, "@"):
@@ -85,6 +91,9 @@ func fromHostPort(s string) ([]ma.Multiaddr, error) {
 	if port == 0 {
 		return nil, errors.New("port 0 cannot be dialed")
 	}
+	if ip, err := netip.ParseAddr(host); err == nil && (ip.Unmap().IsUnspecified() || ip.IsMulticast()) {
+		return nil, fmt.Errorf("%s names no host that can be dialed", ip)
+	}
 	prefix, err := hostComponent(host)
 	if err != nil {
 		return nil, err
@@ -112,20 +121,39 @@ func SplitHostPort(s string) (host string, port uint16, err error) {
 // hostComponent turns an IP address or a host name into the first component of a multiaddr. "localhost" is
 // 127.0.0.1: a name server has no say in it.
 func hostComponent(host string) (ma.Multiaddr, error) {
-	if host == "localhost" {
+	if strings.EqualFold(host, "localhost") {
 		host = "127.0.0.1"
 	}
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ipComponent(ip)
 	}
-	if strings.ContainsAny(host, "/ \t\r\n") {
-		return nil, fmt.Errorf("%q is not a host name", host)
+	if !hostName(host) {
+		return nil, fmt.Errorf("%q is neither an IP address nor a host name", host)
 	}
 	a, err := ma.NewMultiaddr("/dns/" + host)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a host name: %w", host, err)
 	}
 	return a, nil
+}
+
+// hostName tells whether s may name a host: labels of letters, digits, - and _, the last of which is no number, so
+// that a mistyped IP address is not looked up.
+func hostName(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	if len(s) > 253 {
+		return false
+	}
+	last := ""
+	for last = range strings.SplitSeq(s, ".") {
+		if last == "" || len(last) > 63 || strings.ContainsFunc(last, func(r rune) bool {
+			return r == utf8.RuneError || r != '-' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r)
+		}) {
+			return false
+		}
+	}
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err != nil
 }
 
 func ipComponent(ip netip.Addr) (ma.Multiaddr, error) {
@@ -160,7 +188,7 @@ func ParseListen(s string) ([]ma.Multiaddr, error) {
 		return nil, fmt.Errorf("listen address %q: %w", s, err)
 	}
 	var ips []netip.Addr
-	switch host {
+	switch strings.ToLower(host) {
 	case "":
 		ips = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	case "localhost":

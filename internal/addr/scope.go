@@ -1,6 +1,7 @@
 package addr
 
 import (
+	"net"
 	"net/netip"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -23,28 +24,71 @@ const (
 	Public
 )
 
-var (
-	metadata4 = netip.AddrFrom4([4]byte{169, 254, 169, 254})
-	metadata6 = netip.AddrFrom16([16]byte{0xfd, 0x00, 0x0e, 0xc2, 14: 0x02, 15: 0x54}) // fd00:ec2::254
-	carrier   = netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10)
-	thisNet   = netip.PrefixFrom(netip.AddrFrom4([4]byte{}), 8)
-	reserved  = netip.PrefixFrom(netip.AddrFrom4([4]byte{240, 0, 0, 0}), 4)
-)
+// metadata4 tells whether a cloud hands out credentials at the address to whoever asks from inside.
+func metadata4(b [4]byte) bool {
+	switch b {
+	case [4]byte{169, 254, 169, 254}, [4]byte{169, 254, 170, 2}, [4]byte{100, 100, 100, 200}, [4]byte{192, 0, 0, 192}:
+		return true
+	}
+	return false
+}
 
-// IPScope tells the scope of an IP address.
+// metadata6 is metadata4 for IPv6: fd00:ec2::254 and fd20:ce::254.
+func metadata6(b [16]byte) bool {
+	switch b {
+	case [16]byte{0xfd, 0x00, 0x0e, 0xc2, 14: 0x02, 15: 0x54}, [16]byte{0xfd, 0x20, 0x00, 0xce, 14: 0x02, 15: 0x54}:
+		return true
+	}
+	return false
+}
+
+// IPScope tells the scope of an IP address. An IPv6 address that leads to an IPv4 address, through NAT64 or 6to4,
+// is public if that one is, and unusable otherwise.
 func IPScope(ip netip.Addr) Scope {
 	ip = ip.Unmap().WithZone("")
 	switch {
-	case !ip.IsValid(), ip.IsUnspecified(), ip.IsMulticast(), ip == metadata4, ip == metadata6,
-		thisNet.Contains(ip), reserved.Contains(ip):
+	case !ip.IsValid(), ip.IsUnspecified(), ip.IsMulticast():
 		return Unusable
 	case ip.IsLoopback():
 		return Loopback
-	case ip.IsPrivate(), ip.IsLinkLocalUnicast(), carrier.Contains(ip):
+	case ip.Is4():
+		return scope4(ip.As4(), ip)
+	default:
+		return scope6(ip.As16(), ip)
+	}
+}
+
+func scope4(b [4]byte, ip netip.Addr) Scope {
+	switch {
+	case metadata4(b), b[0] == 0, b[0] >= 240: // "this network", reserved and broadcast
+		return Unusable
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast(), b[0] == 100 && b[1]&0xc0 == 64: // 100.64.0.0/10, a carrier's
 		return Private
 	default:
 		return Public
 	}
+}
+
+func scope6(b [16]byte, ip netip.Addr) Scope {
+	switch {
+	case metadata6(b), [12]byte(b[:12]) == [12]byte{}: // ::/96, IPv4-compatible
+		return Unusable
+	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}: // 64:ff9b::/96, NAT64
+		return onlyPublic([4]byte(b[12:]))
+	case b[0] == 0x20 && b[1] == 0x02: // 2002::/16, 6to4
+		return onlyPublic([4]byte(b[2:6]))
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast(), b[0] == 0xfe && b[1]&0xc0 == 0xc0: // fec0::/10, site-local
+		return Private
+	default:
+		return Public
+	}
+}
+
+func onlyPublic(b [4]byte) Scope {
+	if IPScope(netip.AddrFrom4(b)) == Public {
+		return Public
+	}
+	return Unusable
 }
 
 // IP returns the IP address that a begins with.
@@ -82,24 +126,29 @@ func (s Scope) String() string {
 	}
 }
 
-// HostPort returns "host:port" of a multiaddr's IP address and its TCP or UDP port, as people write it, and false
-// when the multiaddr has no such pair.
+// HostPort returns "host:port" of a multiaddr's IP address or host name and its TCP or UDP port, as people write it.
+// It returns false when the multiaddr has no such pair, or leads through a relay, whose pair it would be.
 func HostPort(a ma.Multiaddr) (string, bool) {
-	ip, ok := IP(a)
-	if !ok {
+	if a == nil {
 		return "", false
 	}
+	if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+		return "", false
+	}
+	host, ok := "", false
+	if ip, isIP := IP(a); isIP {
+		host, ok = ip.Unmap().String(), true
+	} else if len(a) > 0 {
+		switch a[0].Protocol().Code {
+		case ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
+			host = a[0].Value()
+			ok = hostName(host) // a peer may have made it up
+		}
+	}
 	for _, p := range []int{ma.P_TCP, ma.P_UDP} {
-		if v, err := a.ValueForProtocol(p); err == nil {
-			return joinHostPort(ip, v), true
+		if v, err := a.ValueForProtocol(p); err == nil && ok {
+			return net.JoinHostPort(host, v), true
 		}
 	}
 	return "", false
-}
-
-func joinHostPort(ip netip.Addr, port string) string {
-	if ip = ip.Unmap(); ip.Is6() {
-		return "[" + ip.String() + "]:" + port
-	}
-	return ip.String() + ":" + port
 }
