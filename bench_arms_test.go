@@ -20,6 +20,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -213,7 +214,7 @@ func benchArms(b *testing.B) []arm {
 		return arm{name: name, cc: cc}
 	}
 	arms := []arm{plain("grpc-tls", srv.Same, benchDialOptions()...), plain("grpc-tls-defaults", srv.Defaults)}
-	for transport, code := range map[string]int{"tcp": 6, "quic": 460} {
+	for transport, code := range map[string]int{"tcp": ma.P_TCP, "quic": ma.P_QUIC_V1} {
 		n := p2p.NewNode("127.0.0.1:0", p2ptest.Options(srv.Network)...)
 		if err := n.StartServer(); err != nil {
 			b.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/p2ptest"
@@ -111,7 +112,7 @@ func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
 func port(t *testing.T, n *p2p.Node) string {
 	t.Helper()
 	for _, a := range n.Addrs() {
-		if v, err := a.ValueForProtocol(6); err == nil {
+		if v, err := a.ValueForProtocol(ma.P_TCP); err == nil {
 			return v
 		}
 	}
