@@ -152,11 +152,13 @@ func TestReservation(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Hour)
+			synctest.Wait()
 			if scope.held != want || scope.asked != asked {
 				t.Errorf("of %d: %d reserved with a call under way", limit, scope.held)
 			}
 			r.end()
 			time.Sleep(3 * reserveKeep)
+			synctest.Wait()
 			if scope.held != 0 {
 				t.Errorf("of %d: %d reserved when idle", limit, scope.held)
 			}
@@ -183,12 +185,14 @@ func TestWatchdog(t *testing.T) {
 			w.end()
 			time.Sleep(time.Second / 2)
 		}
+		synctest.Wait()
 		if len(bitten) > 0 {
 			t.Fatalf("bit at %v while things went on", bitten)
 		}
 		start = time.Now()
 		w.begin()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(bitten) != 1 || bitten[0] != 5*time.Second {
 			t.Errorf("bit at %v", bitten)
 		}
