@@ -78,6 +78,11 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 	if opts.peer == "" && system(service) {
 		return usagef("every node has %s: say with --peer which one to call", service)
 	}
+	if opts.peer != "" {
+		if err := checkPeer(opts.peer); err != nil {
+			return err
+		}
+	}
 	if opts.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, opts.timeout)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,7 +19,7 @@ import (
 // command runs the command line in this process, at an empty home.
 func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	t.Setenv(homeVariable, t.TempDir())
+	t.Setenv(homeVariable, filepath.Join(t.TempDir(), "none"))
 	var out, errs strings.Builder
 	code = Main(args, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()

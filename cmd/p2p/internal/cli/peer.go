@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net"
 	"strings"
 	"time"
 
@@ -69,12 +70,24 @@ func (p peerJSON) label() string {
 	}
 }
 
-// address is the first address, short.
+// address is where the peer is, short. A peer that dialed from a port of the moment is shown with the address at the same
+// host at which it listens, if that is known.
 func (p peerJSON) address() string {
 	if len(p.Addrs) == 0 {
 		return ""
 	}
-	return shortAddr(p.Addrs[0])
+	first := shortAddr(p.Addrs[0])
+	host, _, err := net.SplitHostPort(first)
+	if err != nil {
+		return first
+	}
+	for _, a := range p.Addrs[1:] {
+		short := shortAddr(a)
+		if h, _, err := net.SplitHostPort(short); err == nil && h == host {
+			return short
+		}
+	}
+	return first
 }
 
 func (p peerJSON) rtt() string {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/output"
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 func (a *app) peersCommand() *cobra.Command {
@@ -154,11 +155,28 @@ func (a *app) peerCommand(cmd *cobra.Command, do func(ctx context.Context, c con
 	cmd.Args = exactly("PEER")
 	cmd.ValidArgsFunction = a.completePeers
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkPeer(args[0]); err != nil && (cmd.Name() != connectName || !isPlace(args[0])) {
+			return err
+		}
 		return a.withNode(cmd.Context(), func(c control.ControlServiceClient, _ *grpc.ClientConn) error {
 			return do(cmd.Context(), c, args[0])
 		})
 	}
 	return cmd
+}
+
+// checkPeer finds a PEER that cannot be one.
+func checkPeer(arg string) error {
+	if err := control.CheckTarget(arg); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
+// isPlace tells whether an argument is host:port.
+func isPlace(arg string) bool {
+	_, _, err := addr.SplitHostPort(arg)
+	return err == nil && !strings.Contains(arg, "@")
 }
 
 // say prints one line to standard output.
@@ -170,9 +188,12 @@ func (a *app) say(format string, args ...any) error {
 	return out.Printf(format+"\n", args...)
 }
 
+// connectName is the command that also takes host:port.
+const connectName = "connect"
+
 func (a *app) peersConnectCommand() *cobra.Command {
 	return a.peerCommand(&cobra.Command{
-		Use:   "connect PEER",
+		Use:   connectName + " PEER",
 		Short: "Connect to a peer, and keep it as a neighbor",
 		Long: `Connect to a peer and keep it as a neighbor until "p2p peers disconnect". PEER may also be
 host:port: then it is whoever answers there, and the ID is shown.`,
@@ -232,6 +253,9 @@ calls itself is a claim that any node can make: it is shown in parentheses, and 
 		Args:              exactly("PEER", "NAME"),
 		ValidArgsFunction: a.completePeers,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkPeer(args[0]); err != nil {
+				return err
+			}
 			return a.withNode(cmd.Context(), func(c control.ControlServiceClient, _ *grpc.ClientConn) error {
 				res, err := c.PinName(cmd.Context(), &control.PinNameRequest{Target: args[0], Name: args[1], Replace: replace})
 				if err != nil {

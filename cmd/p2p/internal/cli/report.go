@@ -64,9 +64,6 @@ func (s *session) report(ctx context.Context) error {
 // printStart prints the lines that every run begins with; the first of them is for programs, too.
 func (s *session) printStart() error {
 	lines := []string{"share: " + s.share(), "open to: " + s.access()}
-	if s.opts.allow == "" {
-		lines[1] += "; --allow FILE closes it"
-	}
 	listening := "listening: " + strings.Join(s.ports(), ", ")
 	if s.localOnly() {
 		listening += " (this machine only)"
@@ -85,12 +82,7 @@ func (s *session) printStart() error {
 			lines = append(lines, "address: "+a.String())
 		}
 	}
-	for _, l := range lines {
-		if err := s.out.Printf("%s\n", l); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.out.Lines(lines)
 }
 
 // ports lists the ports that the node listens at.
@@ -182,8 +174,10 @@ func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
 // eventText says an event in words; what the peer chose in them is made safe by the printer.
 func eventText(e p2p.PeerEvent) string {
 	v := eventJSON{Kind: string(e.Kind), Service: e.Service, Peer: peerJSON{ID: e.Peer.ID.String(), Name: e.Peer.Name, PinnedName: e.Peer.Pinned, Path: e.Peer.Path, Transport: e.Peer.Transport}}
-	if e.Kind != p2p.PeerLeft && len(e.Peer.Addrs) > 0 {
-		v.Peer.Addrs = []string{e.Peer.Addrs[0].String()}
+	if e.Kind != p2p.PeerLeft {
+		for _, a := range e.Peer.Addrs {
+			v.Peer.Addrs = append(v.Peer.Addrs, a.String())
+		}
 	}
 	if e.Err != nil {
 		v.Error = e.Err.Error()

@@ -221,7 +221,7 @@ func (s *session) serveControl() (stop func(), err error) {
 	}
 	server := control.NewServer(control.Config{
 		Node: s.node, Name: s.opts.name, Version: version(), Network: s.opts.network, Home: s.home,
-		Access: s.access(), Started: s.started, Share: s.share, Diagnose: s.diagnose, Logger: s.log,
+		Access: s.access, Started: s.started, Share: s.share, Diagnose: s.diagnose, Logger: s.log,
 	})
 	done := make(chan struct{})
 	go func() {
@@ -244,10 +244,14 @@ func (s *session) share() string {
 
 // access says who may connect and call.
 func (s *session) access() string {
-	if s.opts.allow != "" {
+	switch {
+	case s.opts.allow != "":
 		return "the peers listed in " + s.opts.allow
+	case s.localOnly():
+		return "every process of this machine"
+	default:
+		return fmt.Sprintf("every node of the network %q that reaches this one; --allow FILE closes it", s.opts.network)
 	}
-	return fmt.Sprintf("every node of the network %q that reaches this one", s.opts.network)
 }
 
 // diagnose says what stands in the way of finding peers.

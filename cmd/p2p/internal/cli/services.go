@@ -66,6 +66,11 @@ JSON: a list of {"service", "peers": [{"id", "name", "pinned_name", "state"}]}; 
 			if err != nil {
 				return err
 			}
+			if len(args) == 1 {
+				if err := checkPeer(args[0]); err != nil {
+					return err
+				}
+			}
 			return a.withNode(cmd.Context(), func(c control.ControlServiceClient, _ *grpc.ClientConn) error {
 				if len(args) == 1 {
 					return listServicesOf(cmd.Context(), c, out, args[0])

@@ -28,7 +28,7 @@ func (s *Server) Status(context.Context, *StatusRequest) (*StatusResponse, error
 	c := s.cfg
 	res := &StatusResponse{
 		Id: c.Node.ID().String(), Name: c.Name, Version: c.Version, Network: c.Network, Home: c.Home,
-		Share: c.Share(), Access: c.Access, StartTime: timestamppb.New(c.Started), Diagnosis: c.Diagnose(),
+		Share: c.Share(), Access: c.Access(), StartTime: timestamppb.New(c.Started), Diagnosis: c.Diagnose(),
 	}
 	for _, a := range c.Node.Addrs() {
 		res.Addrs = append(res.Addrs, a.String())

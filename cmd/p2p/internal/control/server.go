@@ -28,7 +28,7 @@ type Config struct {
 	Version  string          // of the command
 	Network  string          // the network's name
 	Home     string          // the node's folder
-	Access   string          // who may connect and call, as a sentence
+	Access   func() string   // who may connect and call
 	Started  time.Time       // when the node started
 	Share    func() string   // the address to give away
 	Diagnose func() []string // what stands in the way of finding peers

@@ -40,6 +40,15 @@ func resolve(name string, pinned func(string) (peer.ID, bool), peers func() []p2
 	return target{}, status.Error(codes.NotFound, unknownName(name, peers()))
 }
 
+// CheckTarget returns an error for what can be neither a peer's address or ID nor a name.
+func CheckTarget(name string) error {
+	_, err := addr.ParsePeer(name)
+	if err == nil || !looksLikeAddress(name) {
+		return nil
+	}
+	return err
+}
+
 // looksLikeAddress tells whether somebody who wrote s did not mean a name.
 func looksLikeAddress(s string) bool {
 	return s == "" || strings.ContainsAny(s, "/@:") || strings.HasPrefix(s, "12D3Koo") || strings.HasPrefix(s, "Qm") && len(s) > 40

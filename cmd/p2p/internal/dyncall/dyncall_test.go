@@ -22,7 +22,7 @@ import (
 	"github.com/lynn9388/p2p/cmd/p2p/internal/testservice"
 )
 
-const shapes = "p2p.cmdtest.v1.ShapeService"
+const shapes = "shapes.v1.ShapeService"
 
 // dial starts a server in memory, with or without reflection.
 func dial(t *testing.T, reflect bool) *grpc.ClientConn {
@@ -134,7 +134,7 @@ func TestCall_BadInput(t *testing.T) {
 		{"not JSON", "One", `{"text":`, "input document 1: it ends in the middle"},
 		{"garbage", "One", `hello`, "input document 1: not JSON: invalid character 'h'"},
 		{"unknown field", "One", `{"txt":"a"}`, `unknown field "txt"`},
-		{"wrong type", "One", `{"text":3}`, "not a p2p.cmdtest.v1.OneRequest"},
+		{"wrong type", "One", `{"text":3}`, "not a shapes.v1.OneRequest"},
 		{"two messages", "One", `{}{}`, "the method takes one message"},
 		{"garbage behind it", "One", `{}x`, "the method takes one message"},
 		{"second of a stream", "Up", `{"text":"a"}{"text"`, "input document 2: it ends in the middle"},
@@ -200,7 +200,7 @@ func TestFind_Unknown(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// A message is no service.
-	_, err = Find(t.Context(), cc, "p2p.cmdtest.v1.OneRequest", "One")
+	_, err = Find(t.Context(), cc, "shapes.v1.OneRequest", "One")
 	if e, ok := errors.AsType[*UnknownError](err); !ok || e.Kind != "service" {
 		t.Errorf("got %v", err)
 	}

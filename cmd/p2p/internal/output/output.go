@@ -81,6 +81,17 @@ func (p *Printer) Printf(format string, args ...any) error {
 	return err
 }
 
+// Lines writes lines at once, each made safe.
+func (p *Printer) Lines(lines []string) error {
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString(safetext.Clean(l))
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(p.w, b.String())
+	return err
+}
+
 // Safe returns the arguments of a format with everything that has text of its own made safe to print.
 func Safe(args []any) []any {
 	out := make([]any, len(args))

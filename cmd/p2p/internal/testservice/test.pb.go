@@ -395,7 +395,7 @@ var File_cmd_p2p_internal_testservice_test_proto protoreflect.FileDescriptor
 
 const file_cmd_p2p_internal_testservice_test_proto_rawDesc = "" +
 	"\n" +
-	"'cmd/p2p/internal/testservice/test.proto\x12\x0ep2p.cmdtest.v1\" \n" +
+	"'cmd/p2p/internal/testservice/test.proto\x12\tshapes.v1\" \n" +
 	"\n" +
 	"OneRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"!\n" +
@@ -413,12 +413,12 @@ const file_cmd_p2p_internal_testservice_test_proto_rawDesc = "" +
 	"\vBothRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"\"\n" +
 	"\fBothResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text2\x99\x02\n" +
-	"\fShapeService\x12>\n" +
-	"\x03One\x12\x1a.p2p.cmdtest.v1.OneRequest\x1a\x1b.p2p.cmdtest.v1.OneResponse\x12C\n" +
-	"\x04Down\x12\x1b.p2p.cmdtest.v1.DownRequest\x1a\x1c.p2p.cmdtest.v1.DownResponse0\x01\x12=\n" +
-	"\x02Up\x12\x19.p2p.cmdtest.v1.UpRequest\x1a\x1a.p2p.cmdtest.v1.UpResponse(\x01\x12E\n" +
-	"\x04Both\x12\x1b.p2p.cmdtest.v1.BothRequest\x1a\x1c.p2p.cmdtest.v1.BothResponse(\x010\x01B6Z4github.com/lynn9388/p2p/cmd/p2p/internal/testserviceb\x06proto3"
+	"\x04text\x18\x01 \x01(\tR\x04text2\xf1\x01\n" +
+	"\fShapeService\x124\n" +
+	"\x03One\x12\x15.shapes.v1.OneRequest\x1a\x16.shapes.v1.OneResponse\x129\n" +
+	"\x04Down\x12\x16.shapes.v1.DownRequest\x1a\x17.shapes.v1.DownResponse0\x01\x123\n" +
+	"\x02Up\x12\x14.shapes.v1.UpRequest\x1a\x15.shapes.v1.UpResponse(\x01\x12;\n" +
+	"\x04Both\x12\x16.shapes.v1.BothRequest\x1a\x17.shapes.v1.BothResponse(\x010\x01B6Z4github.com/lynn9388/p2p/cmd/p2p/internal/testserviceb\x06proto3"
 
 var (
 	file_cmd_p2p_internal_testservice_test_proto_rawDescOnce sync.Once
@@ -434,24 +434,24 @@ func file_cmd_p2p_internal_testservice_test_proto_rawDescGZIP() []byte {
 
 var file_cmd_p2p_internal_testservice_test_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_cmd_p2p_internal_testservice_test_proto_goTypes = []any{
-	(*OneRequest)(nil),   // 0: p2p.cmdtest.v1.OneRequest
-	(*OneResponse)(nil),  // 1: p2p.cmdtest.v1.OneResponse
-	(*DownRequest)(nil),  // 2: p2p.cmdtest.v1.DownRequest
-	(*DownResponse)(nil), // 3: p2p.cmdtest.v1.DownResponse
-	(*UpRequest)(nil),    // 4: p2p.cmdtest.v1.UpRequest
-	(*UpResponse)(nil),   // 5: p2p.cmdtest.v1.UpResponse
-	(*BothRequest)(nil),  // 6: p2p.cmdtest.v1.BothRequest
-	(*BothResponse)(nil), // 7: p2p.cmdtest.v1.BothResponse
+	(*OneRequest)(nil),   // 0: shapes.v1.OneRequest
+	(*OneResponse)(nil),  // 1: shapes.v1.OneResponse
+	(*DownRequest)(nil),  // 2: shapes.v1.DownRequest
+	(*DownResponse)(nil), // 3: shapes.v1.DownResponse
+	(*UpRequest)(nil),    // 4: shapes.v1.UpRequest
+	(*UpResponse)(nil),   // 5: shapes.v1.UpResponse
+	(*BothRequest)(nil),  // 6: shapes.v1.BothRequest
+	(*BothResponse)(nil), // 7: shapes.v1.BothResponse
 }
 var file_cmd_p2p_internal_testservice_test_proto_depIdxs = []int32{
-	0, // 0: p2p.cmdtest.v1.ShapeService.One:input_type -> p2p.cmdtest.v1.OneRequest
-	2, // 1: p2p.cmdtest.v1.ShapeService.Down:input_type -> p2p.cmdtest.v1.DownRequest
-	4, // 2: p2p.cmdtest.v1.ShapeService.Up:input_type -> p2p.cmdtest.v1.UpRequest
-	6, // 3: p2p.cmdtest.v1.ShapeService.Both:input_type -> p2p.cmdtest.v1.BothRequest
-	1, // 4: p2p.cmdtest.v1.ShapeService.One:output_type -> p2p.cmdtest.v1.OneResponse
-	3, // 5: p2p.cmdtest.v1.ShapeService.Down:output_type -> p2p.cmdtest.v1.DownResponse
-	5, // 6: p2p.cmdtest.v1.ShapeService.Up:output_type -> p2p.cmdtest.v1.UpResponse
-	7, // 7: p2p.cmdtest.v1.ShapeService.Both:output_type -> p2p.cmdtest.v1.BothResponse
+	0, // 0: shapes.v1.ShapeService.One:input_type -> shapes.v1.OneRequest
+	2, // 1: shapes.v1.ShapeService.Down:input_type -> shapes.v1.DownRequest
+	4, // 2: shapes.v1.ShapeService.Up:input_type -> shapes.v1.UpRequest
+	6, // 3: shapes.v1.ShapeService.Both:input_type -> shapes.v1.BothRequest
+	1, // 4: shapes.v1.ShapeService.One:output_type -> shapes.v1.OneResponse
+	3, // 5: shapes.v1.ShapeService.Down:output_type -> shapes.v1.DownResponse
+	5, // 6: shapes.v1.ShapeService.Up:output_type -> shapes.v1.UpResponse
+	7, // 7: shapes.v1.ShapeService.Both:output_type -> shapes.v1.BothResponse
 	4, // [4:8] is the sub-list for method output_type
 	0, // [0:4] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name

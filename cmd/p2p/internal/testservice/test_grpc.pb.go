@@ -21,10 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ShapeService_One_FullMethodName  = "/p2p.cmdtest.v1.ShapeService/One"
-	ShapeService_Down_FullMethodName = "/p2p.cmdtest.v1.ShapeService/Down"
-	ShapeService_Up_FullMethodName   = "/p2p.cmdtest.v1.ShapeService/Up"
-	ShapeService_Both_FullMethodName = "/p2p.cmdtest.v1.ShapeService/Both"
+	ShapeService_One_FullMethodName  = "/shapes.v1.ShapeService/One"
+	ShapeService_Down_FullMethodName = "/shapes.v1.ShapeService/Down"
+	ShapeService_Up_FullMethodName   = "/shapes.v1.ShapeService/Up"
+	ShapeService_Both_FullMethodName = "/shapes.v1.ShapeService/Both"
 )
 
 // ShapeServiceClient is the client API for ShapeService service.
@@ -210,7 +210,7 @@ type ShapeService_BothServer = grpc.BidiStreamingServer[BothRequest, BothRespons
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var ShapeService_ServiceDesc = grpc.ServiceDesc{
-	ServiceName: "p2p.cmdtest.v1.ShapeService",
+	ServiceName: "shapes.v1.ShapeService",
 	HandlerType: (*ShapeServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
