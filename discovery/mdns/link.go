@@ -44,6 +44,7 @@ type link struct {
 	conn conn
 	err  error // why it cannot be opened, or the last write's
 
+	changed  time.Time   // when the interface or its addresses last changed: who was heard before is asked again
 	queries  []time.Time // the burst that is still to come
 	queryAt  time.Time
 	answers  []time.Time
@@ -63,6 +64,7 @@ type packet struct {
 
 // start begins a burst of queries and announcements.
 func (l *link) start(now time.Time) {
+	l.changed = now
 	l.queries, l.answers = nil, nil
 	for _, d := range burst() {
 		l.queries = append(l.queries, now.Add(d))

@@ -1,13 +1,18 @@
+//go:build linux
+
 package mdns
 
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,4 +161,125 @@ func TestSource_OneMachineLoopbackOnly(t *testing.T) {
 	a.finds(b, 0, "/ip4/127.0.0.1/tcp/", 2*time.Second)
 	b.finds(a, 0, "/ip4/127.0.0.1/udp/", 2*time.Second)
 	t.Logf("found %v after the start of the second process", time.Since(begin))
+}
+
+func TestSource_AddressChanges(t *testing.T) {
+	bridge := netns.New(t).Bridge()
+	ha, hb := bridge.Host(), bridge.Host()
+	a, b := startNode(t, ha, ":0"), startNode(t, hb, ":0")
+	a.finds(b, 0, hb.IP("eth0").String(), 3*time.Second)
+	mark := a.mark()
+	ip4, ip6 := hb.Renumber("eth0")
+	begin := time.Now()
+	a.finds(b, mark, "/ip4/"+ip4.String()+"/tcp/", 5*time.Second)
+	a.finds(b, mark, "/ip6/"+ip6.String()+"/tcp/", 5*time.Second)
+	t.Logf("found at the new address after %v", time.Since(begin))
+}
+
+func TestSource_InterfaceAddedLater(t *testing.T) {
+	lab := netns.New(t)
+	bridge := lab.Bridge()
+	ha, hb := bridge.Host(), lab.Host()
+	a, b := startNode(t, ha, ":0"), startNode(t, hb, ":0")
+	b.says(NoInterface, 5*time.Second)
+	bridge.Attach(hb, "wlan0")
+	begin := time.Now()
+	a.finds(b, 0, hb.IP("wlan0").String(), 5*time.Second)
+	b.finds(a, 0, ha.IP("eth0").String(), 5*time.Second)
+	t.Logf("found over the new interface after %v", time.Since(begin))
+}
+
+func TestSource_CablePulled(t *testing.T) {
+	bridge := netns.New(t).Bridge()
+	ha, hb := bridge.Host(), bridge.Host()
+	a, b := startNode(t, ha, ":0"), startNode(t, hb, ":0")
+	a.finds(b, 0, hb.IP("eth0").String(), 3*time.Second)
+	b.finds(a, 0, ha.IP("eth0").String(), 3*time.Second)
+	hb.Pull("eth0")
+	time.Sleep(4 * time.Second)
+	markA, markB := a.mark(), b.mark()
+	hb.Plug("eth0")
+	begin := time.Now()
+	a.finds(b, markA, hb.IP("eth0").String(), 3*time.Second)
+	b.finds(a, markB, ha.IP("eth0").String(), 3*time.Second)
+	t.Logf("heard %v after the cable was back", time.Since(begin))
+}
+
+func TestSource_CrashAndRestart(t *testing.T) {
+	bridge := netns.New(t).Bridge()
+	ha, hb := bridge.Host(), bridge.Host()
+	a, b := startNode(t, ha, ":0"), startNode(t, hb, ":0")
+	a.finds(b, 0, hb.IP("eth0").String(), 3*time.Second)
+	a.crash()
+	a = startNode(t, ha, ":0")
+	a.finds(b, 0, hb.IP("eth0").String(), 3*time.Second)
+	b.finds(a, 0, ha.IP("eth0").String(), 3*time.Second)
+}
+
+func TestSource_OtherProgramsOfTheMachine(t *testing.T) {
+	bridge := netns.New(t).Bridge()
+	ha, hb := bridge.Host(), bridge.Host()
+	// A system's own responder, which shares the port as all do.
+	holdPort(t, ha, true)
+	a, a2, b := startNode(t, ha, ":0"), startNode(t, ha, ":0"), startNode(t, hb, ":0")
+	for _, n := range []*node{a, a2} {
+		n.finds(b, 0, hb.IP("eth0").String(), 3*time.Second)
+		b.finds(n, 0, ha.IP("eth0").String(), 3*time.Second)
+	}
+	a.finds(a2, 0, "/127.0.0.1/", 3*time.Second)
+	a2.finds(a, 0, "/127.0.0.1/", 3*time.Second)
+}
+
+// holdPort opens the port of mDNS in a host until the test ends.
+func holdPort(t *testing.T, h *netns.Host, shared bool) {
+	t.Helper()
+	var pc net.PacketConn
+	err := h.Do(func() (err error) {
+		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+			if !shared {
+				return nil
+			}
+			var err error
+			cerr := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
+			return errors.Join(cerr, err)
+		}}
+		pc, err = lc.ListenPacket(t.Context(), "udp", ":5353")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pc.Close() })
+}
+
+func TestSource_SaysWhyNobody(t *testing.T) {
+	lab := netns.New(t)
+	for name, c := range map[string]struct {
+		build  func() *netns.Host
+		listen string
+		want   Reason
+		text   string
+	}{
+		"only loopback":       {func() *netns.Host { return lab.Host() }, ":0", NoInterface, "connect a network"},
+		"listens on loopback": {func() *netns.Host { return lab.Bridge().Host() }, "localhost:0", LocalOnly, "localhost"},
+		"nobody else":         {func() *netns.Host { return lab.Bridge().Host() }, ":0", Silent, "eth0"},
+		"a bridge of containers": {func() *netns.Host {
+			h := lab.Host()
+			lab.Bridge().Attach(h, "docker0")
+			return h
+		}, ":0", Container, "docker0"},
+		"a port that is not shared": {func() *netns.Host {
+			h := lab.Bridge().Host()
+			holdPort(t, h, false)
+			return h
+		}, ":0", Refused, "5353"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startNode(t, c.build(), c.listen).says(c.want, 12*time.Second)
+			if !strings.Contains(r.Text, c.text) {
+				t.Errorf("text %q does not name %q", r.Text, c.text)
+			}
+		})
+	}
 }

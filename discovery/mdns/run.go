@@ -292,7 +292,7 @@ func (r *run) nextInterval(now time.Time) time.Duration {
 
 // sendQuery asks on a link. The node itself is among the known, so that it does not answer its own query.
 func (r *run) sendQuery(l *link, now time.Time) {
-	known := append([]string{r.instance}, r.table.known(l.id.index, now)...)
+	known := append([]string{r.instance}, r.table.known(l.id.index, l.changed, now)...)
 	if b, err := r.names.packQuery(known); err != nil {
 		r.log.Debug("cannot make a query", "err", err)
 	} else {

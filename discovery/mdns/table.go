@@ -207,12 +207,13 @@ func (t *table) expire(now time.Time) {
 }
 
 // known lists the instances that need not answer a query on an interface: heard there within half of a record's life
-// (RFC 6762, section 7.1), and not lost. The order is chance: if a packet holds only some, others are next.
-func (t *table) known(iface int, now time.Time) []string {
+// (RFC 6762, section 7.1) and since then, and not lost. The order is chance: if a packet holds only some, others are
+// next.
+func (t *table) known(iface int, since, now time.Time) []string {
 	var out []string
 	for instance, e := range t.entries {
 		at, ok := e.heardOn[iface]
-		if ok && e.lost.IsZero() && now.Sub(at) < recordTTL*time.Second/2 {
+		if ok && e.lost.IsZero() && !at.Before(since) && now.Sub(at) < recordTTL*time.Second/2 {
 			out = append(out, instance)
 		}
 	}
