@@ -57,7 +57,8 @@ type Bootstrap struct {
 type joint struct {
 	text   string
 	info   peer.AddrInfo
-	wake   chan struct{}
+	wake   chan struct{}      // somebody connected or left
+	kick   chan struct{}      // begin anew
 	cancel context.CancelFunc // while Run runs
 
 	// What follows belongs to the goroutine that tries the address.
@@ -97,11 +98,11 @@ func (b *Bootstrap) Join(addrs ...string) error {
 	defer b.mu.Unlock()
 	for i, s := range addrs {
 		if j := b.joined[s]; j != nil {
-			j.signal()
+			signal(j.kick)
 			continue
 		}
 		j := &joint{
-			text: s, info: infos[i], wake: make(chan struct{}, 1),
+			text: s, info: infos[i], wake: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 			seen: make(map[string]peer.ID), warned: make(map[string]bool),
 		}
 		b.joined[s] = j
@@ -176,7 +177,7 @@ func (b *Bootstrap) Run(ctx context.Context, h corehost.Host, found func(peer.Ad
 		b.mu.Unlock()
 	}()
 	if k := b.cfg.Keeper; k != nil {
-		k.onMove(b.hurry)
+		k.onMove(func() { b.signal(func(j *joint) chan struct{} { return j.kick }) })
 	}
 	for {
 		select {
@@ -186,23 +187,23 @@ func (b *Bootstrap) Run(ctx context.Context, h corehost.Host, found func(peer.Ad
 			if !ok {
 				return nil
 			}
-			b.hurry()
+			b.signal(func(j *joint) chan struct{} { return j.wake })
 		}
 	}
 }
 
-// hurry has every address looked at now.
-func (b *Bootstrap) hurry() {
+// signal signals one of its channels to every joined address.
+func (b *Bootstrap) signal(which func(*joint) chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, j := range b.joined {
-		j.signal()
+		signal(which(j))
 	}
 }
 
-func (j *joint) signal() {
+func signal(c chan struct{}) {
 	select {
-	case j.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -242,8 +243,7 @@ func (j *joint) key(a ma.Multiaddr, several bool) string {
 	}
 }
 
-// dedup returns addrs without those that share IP address and port with an earlier one: who answers over TCP answers
-// over QUIC.
+// onePerPlace groups addresses by IP address and port: who answers there over TCP answers over QUIC.
 func onePerPlace(addrs []ma.Multiaddr) map[string][]ma.Multiaddr {
 	out := make(map[string][]ma.Multiaddr)
 	for _, a := range addrs {

@@ -25,6 +25,7 @@ const (
 	joinNear  = 10 * time.Second // the pace afterwards, on this machine or link
 	joinFar   = 30 * time.Second // and elsewhere
 	joinIdle  = 30 * time.Second // how often a joined peer that is connected is looked at
+	joinTold  = 5 * time.Second  // after this long in vain a person is told
 	// resolveLimit bounds how long a name is looked up, and maxResolved how many addresses it may stand for.
 	resolveLimit = 5 * time.Second
 	maxResolved  = 32
@@ -47,9 +48,17 @@ func (b *Bootstrap) keepTrying(ctx context.Context, h corehost.Host, j *joint, f
 			wait = j.pace(near)
 			j.tries++
 		}
-		if !sleep(ctx, wait, j.wake, ok) {
+		b.patience(j, ok)
+		if !j.sleep(ctx, wait, ok) {
 			return
 		}
+	}
+}
+
+// patience says once that nobody answers, when that has lasted a while.
+func (b *Bootstrap) patience(j *joint, ok bool) {
+	if !ok && time.Since(j.since) > joinTold && j.once("nobody") {
+		b.log.Info("nobody answers yet where this node joins; it keeps trying", "addr", j.text)
 	}
 }
 
@@ -65,18 +74,22 @@ func (j *joint) pace(near bool) time.Duration {
 	return d*3/4 + rand.N(d/2)
 }
 
-// sleep waits for d. A wake ends it early, though not before a short while has passed: events come in bursts.
-func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}, eager bool) bool {
+// sleep waits for d, or until it is time to begin anew; if all is well, also until somebody connects or leaves, though
+// not before a short while has passed, since that comes in bursts.
+func (j *joint) sleep(ctx context.Context, d time.Duration, well bool) bool {
+	wake := j.wake
+	if !well {
+		wake = nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
-	if !eager {
-		wake = nil // it is trying already
-	}
 	select {
 	case <-ctx.Done():
 		return false
 	case <-t.C:
 		return true
+	case <-j.kick:
+		j.tries, j.since = 0, time.Now()
 	case <-wake:
 	}
 	select {
@@ -137,7 +150,7 @@ func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info 
 		if info.ID == h.ID() || b.settled(h, info.ID) {
 			return true
 		}
-		if j.tries > 0 && j.tries%askWho == 0 {
+		if j.tries%4 == askWho {
 			b.whoElse(ctx, h, j, info)
 		}
 		found(info)
@@ -147,16 +160,15 @@ func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info 
 	if last := j.seen[key]; last != "" && b.settled(h, last) {
 		return true
 	}
-	id, at, err := b.identify(ctx, h, info.Addrs)
+	id, at, err := b.identify(ctx, h, j.tries, info.Addrs)
 	switch {
-	case errors.Is(err, host.ErrSelf), err == nil && id == h.ID():
-		if slices.ContainsFunc(host.Addrs(h), at.Equal) || at == nil {
-			if j.once("self") {
-				b.log.Info("joining through this node itself is ignored", "addr", j.text)
-			}
-			return true
+	case errors.Is(err, host.ErrClone):
+		found(peer.AddrInfo{ID: h.ID(), Addrs: info.Addrs}) // the keeper says so
+		return true
+	case errors.Is(err, host.ErrSelf):
+		if j.once("self") {
+			b.log.Info("joining through this node itself is ignored", "addr", j.text)
 		}
-		found(peer.AddrInfo{ID: h.ID(), Addrs: info.Addrs}) // a clone, or an address of ours that we do not know
 		return true
 	case err != nil:
 		b.log.Debug("nobody answers at a joined address", "addr", j.text, "err", clean(err))
@@ -202,12 +214,12 @@ func (b *Bootstrap) trust(j *joint, key string, id peer.ID, at ma.Multiaddr) boo
 
 // whoElse says who answers at an address in place of the peer that was named.
 func (b *Bootstrap) whoElse(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo) {
-	id, at, err := b.identify(ctx, h, info.Addrs)
-	if err != nil && !errors.Is(err, host.ErrSelf) || id == info.ID {
-		return
-	}
-	if errors.Is(err, host.ErrSelf) {
+	id, at, err := b.identify(ctx, h, j.tries, info.Addrs)
+	switch {
+	case errors.Is(err, host.ErrSelf), errors.Is(err, host.ErrClone):
 		id = h.ID()
+	case err != nil, id == info.ID:
+		return
 	}
 	if !j.once("wrong " + string(id)) {
 		return
@@ -216,15 +228,19 @@ func (b *Bootstrap) whoElse(ctx context.Context, h corehost.Host, j *joint, info
 		"wrong peer at %s: want %s, got %s: it is not trusted; correct the address if it is the right one", places(info.Addrs), info.ID, id))
 }
 
-// identify asks at the addresses of one place who is there.
-func (b *Bootstrap) identify(ctx context.Context, h corehost.Host, addrs []ma.Multiaddr) (peer.ID, ma.Multiaddr, error) {
+// identify asks at the addresses of one place who is there: at the first, and now and then at all of them. Where TCP is
+// refused, QUIC would only wait.
+func (b *Bootstrap) identify(ctx context.Context, h corehost.Host, tries int, addrs []ma.Multiaddr) (peer.ID, ma.Multiaddr, error) {
 	err := errors.New("no address")
+	if tries%4 != 3 {
+		addrs = addrs[:min(len(addrs), 1)]
+	}
 	for _, a := range addrs {
 		ictx, cancel := context.WithTimeout(ctx, identifyLimit)
 		var id peer.ID
 		id, err = b.cfg.identify(ictx, h, a)
 		cancel()
-		if err == nil || errors.Is(err, host.ErrSelf) {
+		if err == nil || errors.Is(err, host.ErrSelf) || errors.Is(err, host.ErrClone) {
 			return id, a, err
 		}
 	}

@@ -77,11 +77,8 @@ func (k *Keeper) lookForClones(ctx context.Context) {
 			ictx, cancel := context.WithTimeout(ctx, identifyLimit)
 			id, err := host.Identify(ictx, k.h, a)
 			cancel()
-			if id == k.h.ID() || errors.Is(err, host.ErrSelf) {
-				// It is not one of the addresses that this host has now, or it would not have been asked.
-				if !slices.ContainsFunc(host.Addrs(k.h), a.Equal) {
-					k.Cloned(a)
-				}
+			if id == k.h.ID() || errors.Is(err, host.ErrClone) {
+				k.Cloned(a)
 			}
 		}
 	}

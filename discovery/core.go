@@ -22,6 +22,8 @@ const (
 	// reserve is how many of the oldest neighbors that this node dialed itself are never closed to make room: those
 	// who only come by themselves cannot surround it.
 	reserve = 2
+	// politeness is how long one of two that found each other waits for the other to dial.
+	politeness = 150 * time.Millisecond
 	// steady is how long a connection must last before earlier failures are forgotten.
 	steady = 10 * time.Second
 	// maxLost bounds how many lost neighbors are redialed at any time.
@@ -29,14 +31,18 @@ const (
 	// lostFor is how long a lost neighbor is redialed.
 	lostFor = 24 * time.Hour
 	// pingEvery and pingTimeout find connections whose other end vanished without a word.
+	pingFirst   = time.Second // soon, for the round trip; not while everybody connects
 	pingEvery   = 10 * time.Second
 	pingTimeout = 5 * time.Second
 	// checkTimeout is the ping's when there is a reason to doubt a connection.
 	checkTimeout = 1500 * time.Millisecond
+	// identifyWithin is how long a new connection may take to say what it is for.
+	identifyWithin = 10 * time.Second
 	// recheck is how often what others decide (Allow, InUse) is asked again.
 	recheck = 500 * time.Millisecond
-	// unreachableAfter is how many dials must fail before a person is told.
+	// unreachableAfter and unreachableFor are how many dials must fail, and for how long, before a person is told.
 	unreachableAfter = 2
+	unreachableFor   = 3 * time.Second
 	// maxBanned bounds how many peers are remembered as disconnected by the user.
 	maxBanned = 1000
 )
@@ -45,7 +51,7 @@ const (
 type actionKind int
 
 const (
-	actDial    actionKind = iota // dial peer at addrs within timeout
+	actDial    actionKind = iota // dial peer at addrs within timeout, at all of them or (off) without QUIC where TCP is refused
 	actClose                     // close all connections to peer with code
 	actProtect                   // protect peer in the connection manager, or no longer
 	actAddrs                     // make addrs what the peerstore has of peer
@@ -101,6 +107,7 @@ type entry struct {
 	conns      int
 	outbound   bool
 	up         time.Time // when the oldest of the unbroken chain of connections came
+	newest     time.Time // when the newest came
 	identified bool
 	member     bool
 	wasMember  bool
@@ -119,6 +126,7 @@ type entry struct {
 	asked  bool // explicitly, just now
 	sticky bool // named by Connect
 	tried  time.Time
+	failed time.Time // since then every dial
 	next   time.Time // not dialed before
 	fails  int
 	full   int

@@ -74,7 +74,7 @@ func (c *core) connUp(p peer.ID, n int, outbound bool) {
 		}
 	}
 	first := e.conns == 0
-	e.conns = n
+	e.conns, e.newest = n, c.now
 	if first {
 		e.up, e.outbound = c.now, outbound
 		e.identified, e.member, e.unwanted, e.why, e.left = false, false, false, closedUnknown, nil
@@ -192,7 +192,7 @@ func (c *core) identified(p peer.ID, id identity) {
 		return
 	}
 	e.member, e.wasMember, e.unwanted = true, true, false
-	e.lost, e.lastErr, e.told, e.asked = zeroTime, "", false, false
+	e.lost, e.failed, e.lastErr, e.told, e.asked = zeroTime, zeroTime, "", false, false
 	if len(id.addrs) > 0 {
 		c.replace(e, id.addrs)
 	}
@@ -201,7 +201,7 @@ func (c *core) identified(p peer.ID, id identity) {
 	}
 	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs(), on: true})
 	if first {
-		e.ping = c.now
+		e.ping = c.now.Add(c.jitter(pingFirst))
 		c.emit(PeerConnected, e, nil)
 	}
 	if !e.neighbor && (c.neighbors < c.cfg.High || e.sticky) {
@@ -210,15 +210,10 @@ func (c *core) identified(p peer.ID, id identity) {
 	c.touch(e)
 }
 
-// identifyFailed takes that a peer never said who it is.
+// identifyFailed takes that a peer did not say who it is on one of its connections, perhaps because that one ended.
 func (c *core) identifyFailed(p peer.ID, err error) {
-	e := c.peers[p]
-	if e == nil || e.conns == 0 || e.identified {
-		return
-	}
-	e.lastErr = "it did not identify itself: " + err.Error()
-	if !c.inUse(p) {
-		c.close(e, closedDead, errVanished)
+	if e := c.peers[p]; e != nil && e.conns > 0 && !e.identified {
+		e.lastErr = "it did not identify itself: " + err.Error()
 	}
 }
 
@@ -262,10 +257,17 @@ func (c *core) demote(e *entry) {
 // over. It returns when it wants to be called again.
 func (c *core) settle() (wake time.Time) {
 	for _, e := range c.peers {
-		if e.conns == 0 || !e.identified {
+		if e.conns == 0 {
 			continue
 		}
 		switch {
+		case !e.identified:
+			if late := e.newest.Add(identifyWithin); c.now.Before(late) {
+				wake = earlier(wake, late)
+			} else if !c.inUse(e.id) {
+				e.newest = c.now
+				c.close(e, closedDead, errVanished)
+			}
 		case e.unwanted:
 			if !c.inUse(e.id) {
 				c.close(e, e.why, e.left)

@@ -73,7 +73,7 @@ func dialTimeout(e *entry) time.Duration {
 	case widest == Private:
 		return 3 * time.Second
 	default:
-		return 5 * time.Second
+		return 10 * time.Second // nothing is silent here but a machine with too much to do
 	}
 }
 
@@ -186,7 +186,7 @@ func (c *core) start(e *entry) time.Time {
 	e.busy, e.asked, e.tried = true, false, c.now
 	c.inflight[e.id] = struct{}{}
 	c.touch(e)
-	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e)})
+	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e), on: e.fails%4 == 3})
 	return zeroTime
 }
 
@@ -202,6 +202,9 @@ func (c *core) dialed(p peer.ID, err error) {
 		c.touch(e)
 		return
 	}
+	if e.failed.IsZero() {
+		e.failed = e.tried
+	}
 	e.fails++
 	e.lastErr = err.Error()
 	e.next = c.now.Add(c.backoff(e))
@@ -210,7 +213,8 @@ func (c *core) dialed(p peer.ID, err error) {
 		c.dropAddrs(p, func(a ma.Multiaddr) bool { return slices.ContainsFunc(w.addrs, a.Equal) })
 		return
 	}
-	if e.fails >= unreachableAfter && e.direct && !e.told && !e.wasMember && c.notice.AllowN(c.now, 1) {
+	if e.fails >= unreachableAfter && c.now.Sub(e.failed) >= unreachableFor && e.direct && !e.told && !e.wasMember &&
+		c.notice.AllowN(c.now, 1) {
 		e.told = true
 		c.emit(PeerUnreachable, e, c.unreachable(e, err))
 	}

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"slices"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -25,6 +26,9 @@ func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
 		}
 	}
 	changed := c.merge(e, addrs, from.Explicit)
+	if !known {
+		e.next = c.now.Add(c.turn(p, from))
+	}
 	direct := !from.secondhand
 	if direct && (changed || !e.direct) && e.conns == 0 {
 		e.told = false
@@ -50,6 +54,22 @@ func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
 	if !known {
 		c.emit(PeerFound, e, nil)
 	}
+}
+
+// turn is how long to wait before a peer is dialed for the first time. When two find each other at once, the one with
+// the greater ID waits for the other's call, and those whom a crowd hears of are not dialed by all of it in one moment.
+func (c *core) turn(p peer.ID, from Origin) time.Duration {
+	if from.Explicit {
+		return 0
+	}
+	var d time.Duration
+	if c.self > p {
+		d = politeness
+	}
+	if from.secondhand {
+		d += time.Duration(c.rng.Int64N(int64(2 * politeness)))
+	}
+	return d
 }
 
 // add makes an entry, in place of a less useful one when there are too many; nil when all are more useful.

@@ -28,30 +28,94 @@ func (e *wrongPeerError) Error() string {
 	return fmt.Sprintf("%s answers at %s, not %s", e.got, places(e.addrs), e.want)
 }
 
-// dial connects to p at addrs and nowhere else. Its errors are one line, and clean.
-func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, timeout time.Duration) error {
+// quicLater is how long QUIC waits where TCP may answer first. A dead port on this machine or link refuses TCP at once,
+// while QUIC would wait in silence for its whole time, and each transport that is tried costs both ends a handshake.
+const quicLater = time.Second
+
+// dial connects to p at addrs and nowhere else. Its errors are one line, and clean. Unless all is set it does without
+// QUIC where TCP was refused.
+func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, timeout time.Duration, all bool) error {
 	n := k.h.Network()
-	if len(n.ConnsToPeer(p)) == 0 {
-		k.setAddrs(p, addrs, false)
-	}
 	// libp2p's own backoff lasts seconds after one failure; the keeper has its own.
 	if s, ok := n.(interface{ Backoff() *swarm.DialBackoff }); ok {
 		s.Backoff().Clear(p)
 	}
-	dctx, cancel := context.WithTimeout(network.WithDialPeerTimeout(ctx, timeout), timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, err := n.DialPeer(dctx, p)
+	dctx := network.WithDialPeerTimeout(ctx, timeout)
+	first := addrs
+	if !all {
+		first = beforeQUIC(addrs)
+	}
+	k.aim(p, first)
+	done := make(chan error, 2)
+	go func() { done <- dialPeer(dctx, n, p) }()
+	if len(first) < len(addrs) {
+		later := time.NewTimer(quicLater)
+		defer later.Stop()
+		select {
+		case err := <-done:
+			k.aim(p, addrs)
+			return k.dialResult(ctx, p, timeout, err)
+		case <-later.C:
+			// A second dial of a peer joins the one under way and brings it more addresses.
+			k.aim(p, addrs)
+			go func() { done <- dialPeer(dctx, n, p) }()
+			if err := <-done; err == nil {
+				cancel()
+				<-done
+				return k.dialResult(ctx, p, timeout, nil)
+			}
+		}
+	}
+	return k.dialResult(ctx, p, timeout, <-done)
+}
+
+func dialPeer(ctx context.Context, n network.Network, p peer.ID) error {
+	_, err := n.DialPeer(ctx, p)
+	return err
+}
+
+// aim makes addrs what libp2p dials for a peer that is not connected.
+func (k *Keeper) aim(p peer.ID, addrs []ma.Multiaddr) {
+	if len(k.h.Network().ConnsToPeer(p)) == 0 {
+		k.setAddrs(p, addrs, false)
+	}
+}
+
+func (k *Keeper) dialResult(ctx context.Context, p peer.ID, timeout time.Duration, err error) error {
 	switch {
-	case err == nil && len(n.ConnsToPeer(p)) == 0:
+	case err == nil && len(k.h.Network().ConnsToPeer(p)) == 0:
 		return errors.New("the connection was closed at once")
 	case err == nil:
 		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("no answer within %v", timeout)
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case dctx.Err() != nil:
-		return fmt.Errorf("no answer within %v", timeout)
 	}
 	return plain(p, err)
+}
+
+// beforeQUIC returns addrs without the QUIC addresses of this machine or link where there is a TCP address too.
+func beforeQUIC(addrs []ma.Multiaddr) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, a := range addrs {
+		ip, _ := addr.IP(a)
+		if addr.IPScope(ip) < Public && has(a, ma.P_UDP) && slices.ContainsFunc(addrs, func(b ma.Multiaddr) bool {
+			other, _ := addr.IP(b)
+			return other == ip && has(b, ma.P_TCP)
+		}) {
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func has(a ma.Multiaddr, code int) bool {
+	_, err := a.ValueForProtocol(code)
+	return err == nil
 }
 
 // plain says what a dial error of libp2p says in one line.

@@ -181,7 +181,7 @@ func (k *Keeper) Connect(ctx context.Context, info peer.AddrInfo) error {
 		if len(addrs) == 0 {
 			return fmt.Errorf("discovery: connect %s: no address of it is known: write ID@host:port", info.ID)
 		}
-		err := k.dial(ctx, info.ID, addrs, 10*time.Second)
+		err := k.dial(ctx, info.ID, addrs, 10*time.Second, true)
 		k.input(func(c *core) { c.dialed(info.ID, err) })
 		if err != nil {
 			return fmt.Errorf("discovery: connect %s: %w", info.ID, err)

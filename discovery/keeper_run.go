@@ -107,7 +107,7 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 	switch a.kind {
 	case actDial:
 		wg.Go(func() {
-			err := k.dial(ctx, a.peer, a.addrs, a.timeout)
+			err := k.dial(ctx, a.peer, a.addrs, a.timeout, a.on)
 			k.log.Debug("dialed", "peer", a.peer, "err", err)
 			k.input(func(c *core) { c.dialed(a.peer, err) })
 		})
@@ -163,7 +163,8 @@ func (k *Keeper) tell(e Event) {
 	}
 }
 
-// connected takes a new connection. If the peer has older ones, it may be that they died when its address changed.
+// connected takes a new connection. If the peer has old ones, it may be that they died when its address changed; one
+// that came just now is the other half of two dials that met.
 func (k *Keeper) connected(conn network.Conn) {
 	p := conn.RemotePeer()
 	var older []network.Conn
@@ -171,7 +172,7 @@ func (k *Keeper) connected(conn network.Conn) {
 		conns := k.h.Network().ConnsToPeer(p)
 		c.connUp(p, len(conns), conn.Stat().Direction == network.DirOutbound)
 		for _, o := range conns {
-			if o != conn {
+			if o != conn && time.Since(o.Stat().Opened) >= steady {
 				older = append(older, o)
 			}
 		}

@@ -12,12 +12,16 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multistream"
+
+	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 // pingProtocol is libp2p's: 32 bytes that come back. https://github.com/libp2p/specs/blob/master/ping/ping.md
 const (
 	pingProtocol protocol.ID = "/ipfs/ping/1.0.0"
 	pingSize                 = 32
+	// stall is by how much the end of a ping may be late before it counts for nothing.
+	stall = 50 * time.Millisecond
 )
 
 // ping looks whether each of the connections to a peer still works, and closes those that do not. One look per peer
@@ -46,27 +50,44 @@ func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, p peer.ID, conns 
 	})
 }
 
+// pingConn closes a connection on which two pings in a row got no answer; when there was a reason to doubt it, one is
+// enough.
 func (k *Keeper) pingConn(ctx context.Context, c network.Conn, timeout time.Duration) {
-	if c.IsClosed() {
-		return
-	}
-	pctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	rtt, err := roundTrip(pctx, c)
 	p := c.RemotePeer()
-	switch {
-	case ctx.Err() != nil:
-	case pctx.Err() != nil:
-		k.log.Debug("closing a connection that answers no ping", "peer", p, "addr", c.RemoteMultiaddr())
-		_ = c.Close() // it is dead
-	case err == nil:
-		k.input(func(cr *core) {
-			if e := cr.peers[p]; e != nil {
-				e.rtt = rtt
-			}
-		})
+	failed, tries := 0, 1
+	if timeout >= pingTimeout {
+		tries = 2
 	}
-	// Any other error is an answer: the other end lives and has no ping, or too much to do.
+	for range 4 {
+		if c.IsClosed() {
+			return
+		}
+		pctx, cancel := context.WithTimeout(ctx, timeout)
+		start := time.Now()
+		rtt, err := roundTrip(pctx, c)
+		expired := pctx.Err() != nil
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case !expired && err == nil:
+			k.input(func(cr *core) {
+				if e := cr.peers[p]; e != nil {
+					e.rtt = rtt
+				}
+			})
+			return
+		case !expired:
+			return // an answer all the same: the other end lives and has no ping, or too much to do
+		case time.Since(start) > timeout+stall:
+			continue // this process did not get to run for a while: the answer may be there, unread
+		}
+		if failed++; failed >= tries {
+			k.log.Debug("closing a connection that answers no ping", "peer", p, "addr", safetext.Clean(c.RemoteMultiaddr().String()))
+			_ = c.Close() // it is dead
+			return
+		}
+	}
 }
 
 // roundTrip measures the time that 32 bytes take to the other end of one connection and back.

@@ -54,6 +54,9 @@ func (k *Keeper) FoundRecords(envelopes [][]byte, from Origin) int {
 	from.secondhand = true
 	n := 0
 	for _, b := range envelopes[:min(len(envelopes), MaxRecords)] {
+		if k.stale(b) {
+			continue
+		}
 		rec, err := openRecord(b, time.Now())
 		if err != nil || rec.PeerID == k.h.ID() {
 			continue
@@ -75,6 +78,25 @@ func (k *Keeper) FoundRecords(envelopes [][]byte, from Origin) int {
 		})
 	}
 	return n
+}
+
+// stale tells whether a record says nothing new, without the cost of checking its signature: it may well be forged.
+func (k *Keeper) stale(b []byte) bool {
+	if len(b) > MaxRecordSize {
+		return true
+	}
+	env, err := record.UnmarshalEnvelope(b)
+	if err != nil {
+		return true
+	}
+	var rec peer.PeerRecord
+	if err := rec.UnmarshalRecord(env.RawPayload); err != nil {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.core.peers[rec.PeerID]
+	return e != nil && (e.conns > 0 || rec.Seq <= e.seq)
 }
 
 // openRecord checks a signed peer record: its size, that the peer that it is about signed it, and its age.
