@@ -95,8 +95,7 @@ func (b *hubBalancer) connect(l *link) error {
 	if err != nil {
 		return err
 	}
-	p := l.peer
-	l.conn = &subConn{sc: sc, done: func(balancer.DoneInfo) { p.done() }}
+	l.conn = &subConn{sc: sc, done: func(i balancer.DoneInfo) { l.done(i.BytesReceived) }}
 	sc.Connect()
 	return nil
 }
@@ -146,7 +145,7 @@ func (p hubPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		if s, ok := l.conn.(*subConn); ok {
 			return balancer.PickResult{SubConn: s.sc, Done: s.done}, nil
 		}
-		l.peer.done()
+		l.done(false)
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	case gaveUp:
 		return balancer.PickResult{}, p.hub.explain(c, info.FullMethodName)

@@ -131,7 +131,7 @@ func BenchmarkPick(b *testing.B) {
 				if v != picked {
 					b.Fatal(v)
 				}
-				l.peer.done()
+				l.done(false)
 			}
 		})
 	}

@@ -188,4 +188,3 @@ func streams(t *testing.T, ch *Channel, n int) (stop func()) {
 		}
 	}
 }
-

@@ -161,7 +161,7 @@ func (h *hub) cameBack(id peer.ID) {
 		return
 	}
 	now := h.now()
-	if rest := p.back.Add(flapPause); rest.After(now) {
+	if rest := p.back.Add(flapPause); rest.After(now) && p.failure.count > 0 {
 		if p.failure.until.After(rest) {
 			p.failure.until = rest
 			p.failure.soft = true
@@ -204,7 +204,7 @@ func (h *hub) down(l *link, err error) {
 		h.wakeAtLocked(p.failure.until)
 	case p.link.Load() == l:
 		p.link.Store(nil)
-		if now.Sub(l.since) < steadyAfter {
+		if now.Sub(l.since) < steadyAfter && !l.heard.Load() {
 			p.fails(errShortLink, now)
 			h.wakeAtLocked(p.failure.until)
 		} else {

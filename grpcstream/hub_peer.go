@@ -15,7 +15,7 @@ const (
 	backoffBase  = 100 * time.Millisecond // after the first failure; doubled by each further one
 	backoffMax   = 5 * time.Second
 	unknownPause = 250 * time.Millisecond // how often a peer without addresses is looked for while calls wait
-	steadyAfter  = time.Second            // a link that was lost sooner counts as a failure
+	steadyAfter  = time.Second            // a link lost sooner, without an answer to any call, counts as a failure
 	flapPause    = time.Second            // a peer that comes back more often than this is not dialed more often
 )
 
@@ -38,15 +38,21 @@ type hubPeer struct {
 	unused   int       // sweeps without a pick
 }
 
-// done ends a call that was picked.
-func (p *hubPeer) done() { p.active.Add(-1) }
-
 // A link is one connection to a peer, from its first dial to its end.
 type link struct {
 	peer  *hubPeer
 	hints []ma.Multiaddr
 	since time.Time // when the dial began, then when it was ready
 	conn  any       // what the wire keeps of it
+	heard atomic.Bool
+}
+
+// done ends a call that was given this link. heard tells that the peer answered it.
+func (l *link) done(heard bool) {
+	if heard && !l.heard.Load() {
+		l.heard.Store(true)
+	}
+	l.peer.active.Add(-1)
 }
 
 // A failure is what is known of the last failures of a peer, until one of its links was steady.

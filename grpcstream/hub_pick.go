@@ -14,7 +14,7 @@ const (
 	gaveUp                // it has been held long enough: the hub knows why
 )
 
-// pick gives a call its peer, without ever blocking. After picked the call must end by [hubPeer.done].
+// pick gives a call its peer, without ever blocking. After picked the call must end by [link.done].
 func (h *hub) pick(c *call, method string) (*link, verdict) {
 	h.mu.RLock()
 	var p *hubPeer

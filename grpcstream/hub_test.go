@@ -77,7 +77,7 @@ func TestHub_EveryInstanceInTurn(t *testing.T) {
 		}
 		for range 4 * n {
 			if l, v := h.pick(newCall(selector{}), who1); v == picked {
-				l.peer.done()
+				l.done(false)
 			}
 			w.upAll()
 		}
@@ -88,7 +88,7 @@ func TestHub_EveryInstanceInTurn(t *testing.T) {
 				t.Fatalf("%d instances: verdict %d", n, v)
 			}
 			count[l.peer.id]++
-			l.peer.done()
+			l.done(false)
 		}
 		for id, c := range count {
 			if c != 100 {
@@ -323,6 +323,7 @@ func modelHub(t *rapid.T) {
 	services := []string{"x.A", "x.B", "x.C"}
 	offered := map[peer.ID][]string{}
 	inFlight := map[*hubPeer]int64{}
+	given := []*link{}
 	calls := []*call{}
 	anyPeer := rapid.Custom(func(t *rapid.T) peer.ID { return peer.ID(fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "peer"))) })
 	attempt := func(c *call, method string) {
@@ -332,6 +333,7 @@ func modelHub(t *rapid.T) {
 			return
 		}
 		inFlight[l.peer]++
+		given = append(given, l)
 		if !w.ups[l] {
 			t.Fatalf("picked a link to %s that is not ready", l.peer.id)
 		}
@@ -393,12 +395,12 @@ func modelHub(t *rapid.T) {
 			t.Skip("no link")
 		},
 		"done": func(t *rapid.T) {
-			for p, n := range inFlight {
-				if n > 0 {
-					p.done()
-					inFlight[p]--
-					return
-				}
+			if len(given) > 0 {
+				l := given[0]
+				given = given[1:]
+				l.done(rapid.Bool().Draw(t, "heard"))
+				inFlight[l.peer]--
+				return
 			}
 			t.Skip("nothing in flight")
 		},

@@ -20,8 +20,9 @@ import (
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
-// connectTimeout bounds how long a peer may take from the first packet to gRPC's greeting.
-const connectTimeout = 5 * time.Second
+// connectTimeout bounds how long a peer may take from the first packet to gRPC's greeting. libp2p gives up a private
+// address after 5 s; what it has to say about it is worth the wait.
+const connectTimeout = 6 * time.Second
 
 // A Local is the caller's own server, which libp2p cannot dial. [*Server] is one.
 type Local interface {
