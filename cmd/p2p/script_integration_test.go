@@ -32,7 +32,7 @@ import (
 //	code N PROGRAM [args]  runs it and wants that exit code
 //	occupy tcp|udp NAME    takes a free port of localhost; $NAME is its number
 //
-// For each NAME there are $NAME_ID, $NAME_SHARE, and the files NAME.out and NAME.err in $WORK.
+// For each NAME there are $NAME_ID, $NAME_PLACE, $NAME_SHARE (both together), and the files NAME.out and NAME.err in $WORK.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -136,8 +136,9 @@ func background(ts *testscript.TestScript, name, program string, args []string) 
 		if !ok {
 			ts.Fatalf("%s began with %q", name, line)
 		}
-		id, _, _ := strings.Cut(share, "@")
+		id, place, _ := strings.Cut(share, "@")
 		ts.Setenv(name+"_SHARE", share)
+		ts.Setenv(name+"_PLACE", place)
 		ts.Setenv(name+"_ID", id)
 	case <-time.After(patience):
 		ts.Fatalf("%s printed nothing", name)

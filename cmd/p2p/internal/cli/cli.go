@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -141,7 +142,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	}
 	_, usage := errors.AsType[*usageError](err)
 	usage = usage || !a.started
-	fmt.Fprintf(a.stderr, "p2p: %s\n", strings.TrimPrefix(safetext.CleanLines(message(err)), "p2p: "))
+	fmt.Fprintf(a.stderr, "p2p: %s\n", plainText(safetext.CleanLines(message(err))))
 	switch {
 	case usage:
 		fmt.Fprintf(a.stderr, "Run \"%s --help\" for how to use it.\n", cmd.CommandPath())
@@ -153,11 +154,22 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	}
 }
 
+// plainText leaves out which package an error comes from.
+func plainText(s string) string {
+	for {
+		pkg, rest, ok := strings.Cut(s, ": ")
+		if !ok || !slices.Contains([]string{"p2p", "start", "host", "discovery", "grpcstream", "nodeinfo", "control"}, pkg) {
+			return s
+		}
+		s = rest
+	}
+}
+
 // message is the text of an error for a person. A status that says all there is to say is reduced to its text.
 func message(err error) string {
 	var call *callError
 	if st, ok := status.FromError(err); ok && !errors.As(err, &call) && st.Code() != codes.Unknown {
-		return safetext.Clean(st.Message())
+		return safetext.Clean(strings.ReplaceAll(st.Message(), "\n", "; ")) // of joined errors
 	}
 	return err.Error()
 }

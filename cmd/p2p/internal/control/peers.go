@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -176,9 +177,12 @@ func (s *Server) place(ctx context.Context, name string) (target, error) {
 		if err == nil {
 			return target{id: id, dial: id.String() + "@" + name}, nil
 		}
+		if errors.Is(err, host.ErrSelf) {
+			return target{}, status.Errorf(codes.InvalidArgument, "%s is this node itself", name)
+		}
 		errs = append(errs, err)
 	}
-	return target{}, plain(errors.Join(errs...))
+	return target{}, plain(fmt.Errorf("connect %s: %w", name, errors.Join(errs...)))
 }
 
 // Disconnect implements ControlServiceServer.
