@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -181,18 +182,19 @@ func (l *limiter) release(ip netip.Addr) {
 	defer l.mu.Unlock()
 	if a := l.addresses[ip]; a != nil {
 		a.conns--
-		if a.conns <= 0 && a.rate.Tokens() >= privateBurst-1 {
+		if a.conns <= 0 && a.rate.Tokens() >= privateBurst {
 			delete(l.addresses, ip)
 		}
 	}
 }
 
-// sweep forgets the addresses that have nothing open. The caller holds the lock.
+// sweep forgets the addresses that have nothing open: those that have been quiet, and if there are none, all. The
+// caller holds the lock.
 func (l *limiter) sweep() {
-	for ip, a := range l.addresses {
-		if a.conns <= 0 {
-			delete(l.addresses, ip)
-		}
+	before := len(l.addresses)
+	maps.DeleteFunc(l.addresses, func(_ netip.Addr, a *address) bool { return a.conns <= 0 && a.rate.Tokens() >= privateBurst })
+	if len(l.addresses) == before {
+		maps.DeleteFunc(l.addresses, func(_ netip.Addr, a *address) bool { return a.conns <= 0 })
 	}
 }
 

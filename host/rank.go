@@ -25,17 +25,33 @@ const dialStep = 250 * time.Millisecond
 func RankDials(addrs []ma.Multiaddr) []network.AddrDelay {
 	var near, far []ma.Multiaddr
 	for _, a := range addrs {
-		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
-			far = append(far, a)
-			continue
-		}
-		switch addr.ScopeOf(a) {
-		case addr.Loopback, addr.Private:
+		if scope := addr.ScopeOf(a); !relayed(a) && (scope == addr.Loopback || scope == addr.Private) {
 			near = append(near, a)
-		default:
+		} else {
 			far = append(far, a)
 		}
 	}
+	return append(rankNear(near), rankFar(far, len(near) > 0)...)
+}
+
+func relayed(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}
+
+// rankFar ranks public and relayed addresses. Beside near ones a relayed one waits, as it does beside public ones.
+func rankFar(far []ma.Multiaddr, near bool) []network.AddrDelay {
+	out := swarm.DefaultDialRanker(far)
+	if near && !slices.ContainsFunc(far, func(a ma.Multiaddr) bool { return !relayed(a) }) {
+		for i := range out {
+			out[i].Delay += swarm.RelayDelay
+		}
+	}
+	return out
+}
+
+// rankNear ranks loopback and private addresses, which it sorts.
+func rankNear(near []ma.Multiaddr) []network.AddrDelay {
 	slices.SortStableFunc(near, func(a, b ma.Multiaddr) int {
 		return cmp.Or(
 			cmp.Compare(transportRank(a), transportRank(b)),
@@ -44,7 +60,7 @@ func RankDials(addrs []ma.Multiaddr) []network.AddrDelay {
 			cmp.Compare(portOf(a), portOf(b)),
 		)
 	})
-	out := make([]network.AddrDelay, 0, len(addrs))
+	out := make([]network.AddrDelay, 0, len(near))
 	seen := map[int]int{}
 	for _, a := range near {
 		rank := transportRank(a)
@@ -63,7 +79,7 @@ func RankDials(addrs []ma.Multiaddr) []network.AddrDelay {
 			out[i].Delay = max(0, out[i].Delay-dialStep)
 		}
 	}
-	return append(out, swarm.DefaultDialRanker(far)...)
+	return out
 }
 
 // transportRank is 0 for plain TCP, 1 for QUIC and 2 for the rest.

@@ -1,0 +1,91 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lynn9388/p2p/host"
+)
+
+func TestInterfaces_HasLoopback(t *testing.T) {
+	all, err := host.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, i := range all {
+		if n > 0 && all[n-1].Index >= i.Index {
+			t.Error("not in order")
+		}
+		if i.Flags&net.FlagUp == 0 {
+			t.Errorf("%s is down", i.Name)
+		}
+		if i.Flags&net.FlagLoopback == 0 {
+			continue
+		}
+		for _, p := range i.Addrs {
+			if p == netip.MustParsePrefix("127.0.0.1/8") {
+				return
+			}
+		}
+	}
+	t.Errorf("127.0.0.1/8 is on none of %v", all)
+}
+
+func TestWatchInterfaces_CallsOnChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eth := func(addrs ...string) []host.Interface {
+			i := host.Interface{Index: 2, Name: "eth0", Flags: net.FlagUp}
+			for _, a := range addrs {
+				i.Addrs = append(i.Addrs, netip.MustParsePrefix(a))
+			}
+			return []host.Interface{i}
+		}
+		now, fault := eth("10.0.0.1/24"), error(nil)
+		var calls [][]host.Interface
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			done <- host.Watch(ctx, func() ([]host.Interface, error) { return now, fault },
+				func(i []host.Interface) { calls = append(calls, i) })
+		}()
+		after := func(what string, want int) {
+			t.Helper()
+			time.Sleep(1100 * time.Millisecond)
+			synctest.Wait()
+			if len(calls) != want {
+				t.Errorf("%s: %d calls, want %d", what, len(calls), want)
+			}
+		}
+		after("at the start", 1)
+		after("nothing new", 1)
+		now = eth("10.0.0.2/24")
+		after("another address", 2)
+		now = eth("10.0.0.2/24", "fe80::1/64")
+		after("one more address", 3)
+		fault = errors.New("busy")
+		now = nil
+		after("cannot look", 3)
+		fault = nil
+		after("all gone", 4)
+		now = eth("10.0.0.2/24")
+		now[0].Flags |= net.FlagMulticast
+		after("back", 5)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	})
+}
+
+func TestWatchInterfaces_FailsAtTheStart(t *testing.T) {
+	want := errors.New("no permission")
+	err := host.Watch(t.Context(), func() ([]host.Interface, error) { return nil, want }, func([]host.Interface) { t.Error("called") })
+	if !errors.Is(err, want) {
+		t.Errorf("%v", err)
+	}
+}
