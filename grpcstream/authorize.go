@@ -8,12 +8,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"github.com/lynn9388/p2p/internal/safetext"
-
-	grpcpeer "google.golang.org/grpc/peer"
 )
 
 // reservedMetadata is the prefix of metadata that only this side may set.
@@ -42,7 +41,7 @@ func (s *Server) guardService(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 }
 
 func (s *Server) guardUnary(method string, next grpc.MethodHandler) grpc.MethodHandler {
-	return func(impl any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) { //nolint:revive // gRPC's order of parameters
+	return func(impl any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
 		t, err := s.admit(ctx, method, ordinaryCall)
 		if err != nil {
 			return nil, err

@@ -34,7 +34,7 @@ func (rawCodec) Marshal(v any) ([]byte, error) {
 func (rawCodec) Unmarshal([]byte, any) error { return nil }
 
 // undecodable is not a protobuf message: decoding it fails with Internal.
-var undecodable = rawMessage{0xff, 0xff, 0xff} //nolint:gochecknoglobals // a constant
+var undecodable = rawMessage{0xff, 0xff, 0xff}
 
 // callAny calls a method in the streaming way, which can send anything to anything.
 func callAny(ctx context.Context, cc *grpc.ClientConn, method string) error {
@@ -262,6 +262,7 @@ func TestAuthorize_CoversAnUnknownServiceHandlerOfTheUsers(t *testing.T) {
 
 func TestServer_APanicEndsOneCallOnly(t *testing.T) {
 	overCalls := func(t *testing.T, fail func(ctx context.Context, c grpc_testing.TestServiceClient) error) {
+		t.Helper()
 		var log strings.Builder
 		_, server, client := memoryServer(t, ServerConfig{Logger: textLogger(&log)})
 		c := grpc_testing.NewTestServiceClient(plainClient(t, client, server.ID()))

@@ -69,7 +69,7 @@ func newConn(s network.Stream, stall time.Duration) *conn {
 	return c
 }
 
-func (c *conn) remote() (Peer, *tunnel) { return c.peer, nil }
+func (c *conn) remote() Peer { return c.peer }
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {

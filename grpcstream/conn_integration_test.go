@@ -35,30 +35,32 @@ func connPair(tb testing.TB, transport string) (dialed, accepted net.Conn) {
 func TestConn_IsANetConn(t *testing.T) {
 	for _, end := range []string{"dialed", "accepted"} {
 		t.Run(end, func(t *testing.T) {
-			overBoth(t, func(t *testing.T, transport string) {
-				a, b := newHost(t, transport), newHost(t, transport)
-				knows(a, b)
-				l, err := Listen(b, testProtocol)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer l.Close()
-				nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-					c1, err = Dial(t.Context(), a, b.ID(), testProtocol)
+			for transport := range listenOn {
+				t.Run(transport, func(t *testing.T) {
+					a, b := newHost(t, transport), newHost(t, transport)
+					knows(a, b)
+					l, err := Listen(b, testProtocol)
 					if err != nil {
-						return nil, nil, nil, err
+						t.Fatal(err)
 					}
-					c2, err = l.Accept()
-					if err != nil {
-						return nil, nil, nil, errors.Join(err, c1.Close())
-					}
-					stop = func() { _, _ = c1.Close(), c2.Close() }
-					if end == "accepted" {
-						c1, c2 = c2, c1
-					}
-					return c1, c2, stop, nil
+					defer l.Close()
+					nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+						c1, err = Dial(t.Context(), a, b.ID(), testProtocol)
+						if err != nil {
+							return nil, nil, nil, err
+						}
+						c2, err = l.Accept()
+						if err != nil {
+							return nil, nil, nil, errors.Join(err, c1.Close())
+						}
+						stop = func() { _, _ = c1.Close(), c2.Close() }
+						if end == "accepted" {
+							c1, c2 = c2, c1
+						}
+						return c1, c2, stop, nil
+					})
 				})
-			})
+			}
 		})
 	}
 }

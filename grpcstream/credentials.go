@@ -44,7 +44,7 @@ type transportCredentials struct{}
 // identified is a connection whose other end is known.
 type identified interface {
 	net.Conn
-	remote() (Peer, *tunnel)
+	remote() Peer
 }
 
 func (transportCredentials) ClientHandshake(ctx context.Context, authority string, c net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -92,12 +92,12 @@ func authInfo(c net.Conn) (AuthInfo, error) {
 	if !ok {
 		return AuthInfo{}, errNotOurs
 	}
-	p, t := ic.remote()
-	return AuthInfo{
+	info := AuthInfo{
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-		Peer:           p,
-		tunnel:         t,
-	}, nil
+		Peer:           ic.remote(),
+	}
+	info.tunnel, _ = c.(*tunnel)
+	return info, nil
 }
 
 var errNotOurs = errors.New("grpcstream: the connection is not a libp2p stream: its credentials need Dial, Listen or NewConn")

@@ -7,13 +7,12 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
-
-	"google.golang.org/grpc"
 )
 
 func somePeer(tb testing.TB, text string) peer.ID {

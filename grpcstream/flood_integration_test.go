@@ -47,39 +47,41 @@ func heapPeak(f func()) uint64 {
 
 func TestFlood_TenThousandCallsThroughOneChannel(t *testing.T) {
 	const calls, limit = 10_000, 300 << 20
-	overBoth(t, func(t *testing.T, transport string) {
-		var running, most atomic.Int64
-		server, _ := startServer(t, transport, ServerConfig{Options: []grpc.ServerOption{
-			grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-				n := running.Add(1)
-				defer running.Add(-1)
-				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-				}
-				time.Sleep(10 * time.Millisecond)
-				return next(ctx, req)
-			}),
-		}}, nil)
-		client := newHost(t, transport)
-		knows(client, server)
-		c := grpc_testing.NewTestServiceClient(plainClient(t, client, server.ID()))
-		ctx := withTimeout(t, time.Minute)
-		var failed atomic.Int64
-		grown := heapPeak(func() {
-			var wg sync.WaitGroup
-			for range calls {
-				wg.Go(func() {
-					if err := unaryOver(ctx, c, 1000); err != nil && failed.Add(1) < 5 {
-						t.Error(err)
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			var running, most atomic.Int64
+			server, _ := startServer(t, transport, ServerConfig{Options: []grpc.ServerOption{
+				grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+					n := running.Add(1)
+					defer running.Add(-1)
+					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 					}
-				})
+					time.Sleep(10 * time.Millisecond)
+					return next(ctx, req)
+				}),
+			}}, nil)
+			client := newHost(t, transport)
+			knows(client, server)
+			c := grpc_testing.NewTestServiceClient(plainClient(t, client, server.ID()))
+			ctx := withTimeout(t, time.Minute)
+			var failed atomic.Int64
+			grown := heapPeak(func() {
+				var wg sync.WaitGroup
+				for range calls {
+					wg.Go(func() {
+						if err := unaryOver(ctx, c, 1000); err != nil && failed.Add(1) < 5 {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+			})
+			t.Logf("%d calls: at most %d handlers at once, memory grew by %d MiB", calls, most.Load(), grown>>20)
+			if failed.Load() > 0 || most.Load() > defaultMaxCallsPerPeer || grown > limit {
+				t.Errorf("%d failed, %d handlers at once, memory grew by %d MiB", failed.Load(), most.Load(), grown>>20)
 			}
-			wg.Wait()
 		})
-		t.Logf("%d calls: at most %d handlers at once, memory grew by %d MiB", calls, most.Load(), grown>>20)
-		if failed.Load() > 0 || most.Load() > defaultMaxCallsPerPeer || grown > limit {
-			t.Errorf("%d failed, %d handlers at once, memory grew by %d MiB", failed.Load(), most.Load(), grown>>20)
-		}
-	})
+	}
 }
 
 // A peer that spreads its calls over many tunnels is held to the same cap, and told so.
@@ -119,44 +121,46 @@ func TestFlood_OverManyTunnels(t *testing.T) {
 
 // One peer that never reads does not pin its handler, and does not hold up the others.
 func TestFlood_ACallerThatNeverReads(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		ended := make(chan error, 1)
-		server, _ := startServer(t, transport, ServerConfig{WriteStall: time.Second, Options: []grpc.ServerOption{
-			grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-				err := next(srv, ss)
-				ended <- err
-				return err
-			}),
-		}}, nil)
-		client := newHost(t, transport)
-		knows(client, server)
-		r := openRaw(t, client, server)
-		sizes := make([]*grpc_testing.ResponseParameters, 200)
-		for i := range sizes {
-			sizes[i] = &grpc_testing.ResponseParameters{Size: 1 << 20}
-		}
-		r.send(preface())
-		r.send(beginCall("/grpc.testing.TestService/StreamingOutputCall"))
-		r.send(message(t, &grpc_testing.StreamingOutputCallRequest{ResponseParameters: sizes}))
-		start := time.Now()
-
-		honest := newHost(t, transport)
-		knows(honest, server)
-		c := grpc_testing.NewTestServiceClient(plainClient(t, honest, server.ID()))
-		if err := unaryOver(withTimeout(t, 5*time.Second), c, 1000); err != nil {
-			t.Errorf("an honest caller: %v", err)
-		}
-		select {
-		case err := <-ended:
-			if err == nil {
-				t.Error("the handler sent everything to a caller that does not read")
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			ended := make(chan error, 1)
+			server, _ := startServer(t, transport, ServerConfig{WriteStall: time.Second, Options: []grpc.ServerOption{
+				grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+					err := next(srv, ss)
+					ended <- err
+					return err
+				}),
+			}}, nil)
+			client := newHost(t, transport)
+			knows(client, server)
+			r := openRaw(t, client, server)
+			sizes := make([]*grpc_testing.ResponseParameters, 200)
+			for i := range sizes {
+				sizes[i] = &grpc_testing.ResponseParameters{Size: 1 << 20}
 			}
-		case <-time.After(10 * time.Second):
-			t.Error("the handler is pinned")
-		}
-		t.Logf("let go after %v", time.Since(start))
-		_ = r.Reset()
-	})
+			r.send(preface())
+			r.send(beginCall("/grpc.testing.TestService/StreamingOutputCall"))
+			r.send(message(t, &grpc_testing.StreamingOutputCallRequest{ResponseParameters: sizes}))
+			start := time.Now()
+
+			honest := newHost(t, transport)
+			knows(honest, server)
+			c := grpc_testing.NewTestServiceClient(plainClient(t, honest, server.ID()))
+			if err := unaryOver(withTimeout(t, 5*time.Second), c, 1000); err != nil {
+				t.Errorf("an honest caller: %v", err)
+			}
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.Error("the handler sent everything to a caller that does not read")
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("the handler is pinned")
+			}
+			t.Logf("let go after %v", time.Since(start))
+			_ = r.Reset()
+		})
+	}
 }
 
 // A message of 1 GiB is refused at its length prefix; what was sent of it takes no memory.
@@ -216,43 +220,45 @@ func (r rawTunnel) status() codes.Code {
 // After tunnels and connections come and go nothing is left of them.
 func TestFlood_ComingAndGoingLeavesNothing(t *testing.T) {
 	const cycles = 50
-	overBoth(t, func(t *testing.T, transport string) {
-		server, s := startServer(t, transport, ServerConfig{}, nil)
-		client := newHost(t, transport)
-		cycle := func() {
-			knows(client, server)
-			cc := plainClient(t, client, server.ID())
-			if err := unaryOver(withTimeout(t, 10*time.Second), grpc_testing.NewTestServiceClient(cc), 1000); err != nil {
-				t.Fatal(err)
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			server, s := startServer(t, transport, ServerConfig{}, nil)
+			client := newHost(t, transport)
+			cycle := func() {
+				knows(client, server)
+				cc := plainClient(t, client, server.ID())
+				if err := unaryOver(withTimeout(t, 10*time.Second), grpc_testing.NewTestServiceClient(cc), 1000); err != nil {
+					t.Fatal(err)
+				}
+				_ = cc.Close()
+				_ = client.Network().ClosePeer(server.ID())
 			}
-			_ = cc.Close()
-			_ = client.Network().ClosePeer(server.ID())
-		}
-		cycle()
-		before := runtime.NumGoroutine()
-		for range cycles {
 			cycle()
-		}
-		after := settled(runtime.NumGoroutine, before)
-		if after > before+5 {
-			t.Errorf("%d goroutines, %d before", after, before)
-		}
-		left := settled(func() int {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return len(s.tunnels)
-		}, 0)
-		streams := settled(func() (n int) {
-			_ = server.Network().ResourceManager().ViewSystem(func(scope network.ResourceScope) error {
-				n = scope.Stat().NumStreamsInbound
-				return nil
-			})
-			return n
-		}, 0)
-		if left > 0 || streams > 0 {
-			t.Errorf("%d tunnels and %d streams left", left, streams)
-		}
-	})
+			before := runtime.NumGoroutine()
+			for range cycles {
+				cycle()
+			}
+			after := settled(runtime.NumGoroutine, before)
+			if after > before+5 {
+				t.Errorf("%d goroutines, %d before", after, before)
+			}
+			left := settled(func() int {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return len(s.tunnels)
+			}, 0)
+			streams := settled(func() (n int) {
+				_ = server.Network().ResourceManager().ViewSystem(func(scope network.ResourceScope) error {
+					n = scope.Stat().NumStreamsInbound
+					return nil
+				})
+				return n
+			}, 0)
+			if left > 0 || streams > 0 {
+				t.Errorf("%d tunnels and %d streams left", left, streams)
+			}
+		})
+	}
 }
 
 // settled polls a count until it is at most want, for 5 seconds at most, and returns it.
@@ -284,7 +290,9 @@ func TestFlood_ABusyAnswerKeepsTheTunnel(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	cancel()
-	<-hanging
+	if err := <-hanging; status.Code(err) != codes.Canceled {
+		t.Errorf("the canceled call: %v", err)
+	}
 	for err != nil && ReasonOf(err) == ReasonBusy {
 		err = unaryOver(t.Context(), c, 1)
 	}

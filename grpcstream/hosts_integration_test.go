@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/interop/grpc_testing"
 )
 
-// listenOn are the transports that every integration test runs over.
-var listenOn = map[string]string{ //nolint:gochecknoglobals // a constant
+// listenOn are the transports, by name, that integration tests run over.
+var listenOn = map[string]string{
 	"tcp":  "/ip4/127.0.0.1/tcp/0",
 	"quic": "/ip4/127.0.0.1/udp/0/quic-v1",
 }
@@ -84,14 +84,6 @@ func plainClient(tb testing.TB, h corehost.Host, p peer.ID, opts ...grpc.DialOpt
 	}
 	tb.Cleanup(func() { _ = cc.Close() })
 	return cc
-}
-
-// overBoth runs a test over TCP and over QUIC.
-func overBoth(t *testing.T, test func(t *testing.T, transport string)) {
-	t.Helper()
-	for transport := range listenOn {
-		t.Run(transport, func(t *testing.T) { test(t, transport) })
-	}
 }
 
 func withTimeout(tb testing.TB, d time.Duration) context.Context {

@@ -299,6 +299,7 @@ type connCounter struct{ begun chan<- Peer }
 func (c connCounter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
 func (c connCounter) HandleRPC(context.Context, stats.RPCStats)                         {}
 func (c connCounter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
 func (c connCounter) HandleConn(ctx context.Context, s stats.ConnStats) {
 	if _, ok := s.(*stats.ConnBegin); ok {
 		p, _ := PeerFromContext(ctx)

@@ -58,87 +58,93 @@ func TestConn_HasPeersForAddresses(t *testing.T) {
 }
 
 func TestConn_Closed(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		dialed, accepted := connPair(t, transport)
-		if _, err := dialed.Write([]byte("x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(accepted, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if err := accepted.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("after the deadline: %v", err)
-		}
-		for range 2 {
-			if err := accepted.Close(); err != nil {
-				t.Error(err)
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			dialed, accepted := connPair(t, transport)
+			if _, err := dialed.Write([]byte("x")); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Read after Close: %v", err)
-		}
-		if _, err := accepted.Write(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Write after Close: %v", err)
-		}
-		if _, err := dialed.Read(make([]byte, 1)); err == nil {
-			t.Error("the other end read on")
-		}
-	})
+			if _, err := io.ReadFull(accepted, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := accepted.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("after the deadline: %v", err)
+			}
+			for range 2 {
+				if err := accepted.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Read after Close: %v", err)
+			}
+			if _, err := accepted.Write(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Write after Close: %v", err)
+			}
+			if _, err := dialed.Read(make([]byte, 1)); err == nil {
+				t.Error("the other end read on")
+			}
+		})
+	}
 }
 
 // A peer that takes the stream and does not read is noticed by the writer.
 func TestConn_AWriteThatStallsEndsTheConnection(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		a, b := newHost(t, transport), newHost(t, transport)
-		knows(a, b)
-		taken := make(chan network.Stream, 1)
-		b.SetStreamHandler(testProtocol, func(s network.Stream) { taken <- s })
-		s, err := a.NewStream(t.Context(), b.ID(), testProtocol)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := newConn(s, 300*time.Millisecond)
-		start := time.Now()
-		for err == nil {
-			_, err = c.Write(make([]byte, 1<<20))
-		}
-		if !errors.Is(err, errWriteStalled) || time.Since(start) > 10*time.Second {
-			t.Errorf("after %v: %v", time.Since(start), err)
-		}
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, errWriteStalled) {
-			t.Errorf("Read afterwards: %v", err)
-		}
-		_ = (<-taken).Reset()
-	})
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			a, b := newHost(t, transport), newHost(t, transport)
+			knows(a, b)
+			taken := make(chan network.Stream, 1)
+			b.SetStreamHandler(testProtocol, func(s network.Stream) { taken <- s })
+			s, err := a.NewStream(t.Context(), b.ID(), testProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := newConn(s, 300*time.Millisecond)
+			start := time.Now()
+			for err == nil {
+				_, err = c.Write(make([]byte, 1<<20))
+			}
+			if !errors.Is(err, errWriteStalled) || time.Since(start) > 10*time.Second {
+				t.Errorf("after %v: %v", time.Since(start), err)
+			}
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, errWriteStalled) {
+				t.Errorf("Read afterwards: %v", err)
+			}
+			_ = (<-taken).Reset()
+		})
+	}
 }
 
 func TestDial_Refused(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		a, b := newHost(t, transport), newHost(t, transport)
-		knows(a, b)
-		for _, pids := range [][]protocol.ID{{"/no/1"}, {"/no/1", "/no/2"}} {
-			c, err := Dial(t.Context(), a, b.ID(), pids...)
-			if err == nil {
-				_, err = c.Read(make([]byte, 1))
-				_ = c.Close()
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			a, b := newHost(t, transport), newHost(t, transport)
+			knows(a, b)
+			for _, pids := range [][]protocol.ID{{"/no/1"}, {"/no/1", "/no/2"}} {
+				c, err := Dial(t.Context(), a, b.ID(), pids...)
+				if err == nil {
+					_, err = c.Read(make([]byte, 1))
+					_ = c.Close()
+				}
+				if !errors.Is(err, ErrProtocolNotSupported) || !strings.Contains(err.Error(), "/no/1") {
+					t.Errorf("%v: %v", pids, err)
+				}
 			}
-			if !errors.Is(err, ErrProtocolNotSupported) || !strings.Contains(err.Error(), "/no/1") {
-				t.Errorf("%v: %v", pids, err)
+			if _, err := Dial(t.Context(), a, b.ID()); err == nil {
+				t.Error("a dial without a protocol")
 			}
-		}
-		if _, err := Dial(t.Context(), a, b.ID()); err == nil {
-			t.Error("a dial without a protocol")
-		}
-		if _, err := Dial(t.Context(), a, a.ID(), testProtocol); !errors.Is(err, ErrSelf) {
-			t.Errorf("a dial to oneself: %v", err)
-		}
-		if _, err := Dial(t.Context(), a, somePeer(t, bobText), testProtocol); err == nil || !strings.Contains(err.Error(), bobText) {
-			t.Errorf("a dial to nowhere: %v", err)
-		}
-	})
+			if _, err := Dial(t.Context(), a, a.ID(), testProtocol); !errors.Is(err, ErrSelf) {
+				t.Errorf("a dial to oneself: %v", err)
+			}
+			if _, err := Dial(t.Context(), a, somePeer(t, bobText), testProtocol); err == nil || !strings.Contains(err.Error(), bobText) {
+				t.Errorf("a dial to nowhere: %v", err)
+			}
+		})
+	}
 }
 
 func TestDial_TakesTheFirstProtocolThatThePeerSpeaks(t *testing.T) {

@@ -73,6 +73,6 @@ type memoryConn struct {
 	peer Peer
 }
 
-func (c memoryConn) remote() (Peer, *tunnel) { return c.peer, nil }
-func (c memoryConn) LocalAddr() net.Addr     { return Addr{c.peer.ID} }
-func (c memoryConn) RemoteAddr() net.Addr    { return Addr{c.peer.ID} }
+func (c memoryConn) remote() Peer         { return c.peer }
+func (c memoryConn) LocalAddr() net.Addr  { return Addr{c.peer.ID} }
+func (c memoryConn) RemoteAddr() net.Addr { return Addr{c.peer.ID} }

@@ -24,7 +24,7 @@ const (
 	streamWindow = 8 << 20
 	tunnelWindow = 16 << 20
 
-	// A peer that is idle costs no more than its read buffer; write buffers are given back after each flush.
+	// A peer that is idle costs no more than its read buffer; gRPC gives write buffers back after each flush.
 	readBuffer  = 4 << 10
 	writeBuffer = 64 << 10
 
@@ -84,7 +84,6 @@ func (s *Server) newGRPC() (g *grpc.Server, err error) {
 		grpc.StaticConnWindowSize(tunnelWindow),
 		grpc.ReadBufferSize(readBuffer),
 		grpc.WriteBufferSize(writeBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.NumStreamWorkers(uint32(workersPerCPU * runtime.GOMAXPROCS(0))),
 		grpc.StreamInterceptor(s.guardStream),
 		grpc.InTapHandle(s.tapHeader),

@@ -26,7 +26,7 @@ func (s *Server) addSystemServices() {
 		reflectionpb.RegisterServerReflectionServer(r, reflection.NewServerV1(opts))
 	}))
 	s.addSystemService(registrarOf(func(r *collector) {
-		reflectionalphapb.RegisterServerReflectionServer(r, reflection.NewServer(opts)) //nolint:staticcheck // older clients know only this version
+		reflectionalphapb.RegisterServerReflectionServer(r, reflection.NewServer(opts))
 	}))
 }
 

@@ -186,7 +186,7 @@ func TestServer_SetServingAndShutdownReachThoseWhoWatch(t *testing.T) {
 
 		start := time.Now()
 		done := make(chan error)
-		go func() { done <- s.Shutdown(context.Background()) }()
+		go func() { done <- s.Shutdown(t.Context()) }()
 		expect(healthpb.HealthCheckResponse_NOT_SERVING)
 		if err := <-done; err != nil || time.Since(start) > time.Second {
 			t.Errorf("the watch held up the shutdown for %v: %v", time.Since(start), err)

@@ -50,7 +50,7 @@ func (s *Server) newTunnel(c net.Conn, p Peer, scope memoryScope) *tunnel {
 	return t
 }
 
-func (t *tunnel) remote() (Peer, *tunnel) { return t.peer, t }
+func (t *tunnel) remote() Peer { return t.peer }
 
 // Read implements net.Conn.
 func (t *tunnel) Read(p []byte) (int, error) {

@@ -58,8 +58,12 @@ func beginCall(method string, header ...hpack.HeaderField) []byte {
 	var b, block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, h := range append([]hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: method},
-		{Name: ":authority", Value: "x"}, {Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":path", Value: method},
+		{Name: ":authority", Value: "x"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
 	}, header...) {
 		_ = enc.WriteField(h)
 	}
