@@ -19,8 +19,12 @@ func shapes() {
 	listen := flag.String("listen", "localhost:0", "address")
 	name := flag.String("name", "shapes", "name")
 	join := flag.String("join", "", "place to join")
+	nasty := flag.Bool("nasty", false, "a name that a terminal would obey")
 	mute := flag.Bool("mute", false, "no reflection")
 	flag.Parse()
+	if *nasty {
+		*name = "x\x1b[2J\nshare: evil\u202e\u009b"
+	}
 	opts := []p2p.Option{p2p.WithNetwork(*network), p2p.WithName(*name)}
 	if *mute {
 		opts = append(opts, p2p.WithoutReflection())

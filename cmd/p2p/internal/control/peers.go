@@ -182,7 +182,7 @@ func (s *Server) place(ctx context.Context, name string) (target, error) {
 		}
 		errs = append(errs, err)
 	}
-	return target{}, plain(fmt.Errorf("connect %s: %w", name, errors.Join(errs...)))
+	return target{}, plain(fmt.Errorf("no node answered at %s: %w", name, errors.Join(errs...)))
 }
 
 // Disconnect implements ControlServiceServer.
