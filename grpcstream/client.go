@@ -39,7 +39,6 @@ type client struct {
 	cfg   ChannelConfig
 	sel   *selector
 	guard *guard
-	cc    atomic.Pointer[grpc.ClientConn]
 
 	unresolved atomic.Pointer[Error] // why there is no address yet
 	undialed   atomic.Pointer[Error] // why the last tunnel could not be made
@@ -58,7 +57,6 @@ func newClient(h corehost.Host, cfg ChannelConfig, target string, opts []grpc.Di
 	if err != nil {
 		return nil, fmt.Errorf("grpcstream: new client: %w", err)
 	}
-	c.cc.Store(cc)
 	return cc, nil
 }
 
@@ -95,20 +93,21 @@ func (c *client) options(user []grpc.DialOption) []grpc.DialOption {
 	)
 }
 
-// dialerKey is the key of the resolver's dialer in the attributes of its addresses.
-type dialerKey struct{}
+// resolverKey is the key of the resolver in the attributes of its addresses.
+type resolverKey struct{}
 
 func (c *client) dial(ctx context.Context, _ string) (net.Conn, error) {
 	attrs := credentials.ClientHandshakeInfoFromContext(ctx).Attributes
-	d, ok := attrs.Value(dialerKey{}).(*dialer)
+	r, ok := attrs.Value(resolverKey{}).(*clientResolver)
 	id, named := peerAttribute(attrs)
 	if !ok || !named {
 		return nil, errNoLink
 	}
-	conn, err := d.dial(ctx, id, c.sel.addrs)
+	conn, err := r.dialer.dial(ctx, id, c.sel.addrs)
 	if err != nil {
 		e := c.asError(asError(id, err, c.cfg.Network))
 		c.undialed.Store(e)
+		r.notDialed(id)
 		return nil, e
 	}
 	return conn, nil

@@ -31,7 +31,12 @@ func (b clientResolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, 
 	if err != nil {
 		return nil, err
 	}
-	r := &clientResolver{client: c, cc: cc, directory: dir, dialer: newDialer(c.host, c.cfg, dir)}
+	r := &clientResolver{
+		client: c, cc: cc, directory: dir, dialer: newDialer(c.host, c.cfg, dir),
+		returned: make(chan struct{}, 1),
+		failed:   map[peer.ID]bool{},
+		returns:  map[peer.ID]int{},
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	dir.back = r.cameBack
@@ -51,7 +56,12 @@ type clientResolver struct {
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
 	told      []peer.ID
-	reset     time.Time // when the backoff was reset last; used by the directory's goroutine only
+	returned  chan struct{} // a peer came back
+
+	mu      sync.Mutex
+	failed  map[peer.ID]bool // peers whose last dial failed
+	returns map[peer.ID]int  // how often each of them came back
+	reset   time.Time        // when one last did
 }
 
 // ResolveNow implements resolver.Resolver. The resolver always has the latest.
@@ -63,13 +73,43 @@ func (r *clientResolver) Close() {
 	r.wg.Wait()
 }
 
-// cameBack has a peer that is connected again dialed without waiting, at most once each [flapPause].
-func (r *clientResolver) cameBack(peer.ID) {
-	if now := time.Now(); now.Sub(r.reset) >= flapPause {
-		r.reset = now
-		if cc := r.client.cc.Load(); cc != nil {
-			cc.ResetConnectBackoff()
-		}
+// notDialed notes that a peer could not be dialed: gRPC now leaves it alone for a while.
+func (r *clientResolver) notDialed(id peer.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed[id] = true
+}
+
+// cameBack has a peer that is connected again dialed without waiting, at most once each [flapPause]: its address gets
+// another attribute, which makes gRPC take it for a new one. (gRPC's own way to cut the pause short,
+// ResetConnectBackoff, walks through the connections while others change them.)
+func (r *clientResolver) cameBack(id peer.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if !r.failed[id] || now.Sub(r.reset) < flapPause {
+		return
+	}
+	r.reset = now
+	delete(r.failed, id)
+	r.returns[id]++
+	select {
+	case r.returned <- struct{}{}:
+	default:
+	}
+}
+
+// returnsKey is the key of how often a peer came back, in the attributes of its address.
+type returnsKey struct{}
+
+// address returns the address of a peer.
+func (r *clientResolver) address(id peer.ID) resolver.Address {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return resolver.Address{
+		Addr:       id.String(),
+		ServerName: id.String(),
+		Attributes: withPeerAttribute(attributes.New(resolverKey{}, r).WithValue(returnsKey{}, r.returns[id]), id),
 	}
 }
 
@@ -98,6 +138,8 @@ func (r *clientResolver) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-r.returned:
+			r.told = r.told[:0:0]
 		case <-arrived:
 		case <-look.C:
 		case <-giveUp.C:
@@ -116,11 +158,7 @@ func (r *clientResolver) tell() bool {
 	}
 	addrs := make([]resolver.Address, len(ids))
 	for i, id := range ids {
-		addrs[i] = resolver.Address{
-			Addr:       id.String(),
-			ServerName: id.String(),
-			Attributes: withPeerAttribute(attributes.New(dialerKey{}, r.dialer), id),
-		}
+		addrs[i] = r.address(id)
 	}
 	r.told = ids
 	r.client.unresolved.Store(nil)

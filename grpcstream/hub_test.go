@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ type fakeWire struct {
 	dialing []*link
 	ups     map[*link]bool
 	dials   map[peer.ID]int
-	wakes   int
+	wakes   atomic.Int64
 	refuse  error
 }
 
@@ -41,7 +42,7 @@ func (w *fakeWire) connect(l *link) error {
 
 func (w *fakeWire) disconnect(l *link) { delete(w.ups, l) }
 
-func (w *fakeWire) wake() { w.wakes++ }
+func (w *fakeWire) wake() { w.wakes.Add(1) }
 
 // up completes the ith dial.
 func (w *fakeWire) up(i int) *link {
@@ -250,9 +251,9 @@ func TestHub_EveryChangeWakes(t *testing.T) {
 		defer h.close()
 		woken := func(what string, f func()) {
 			t.Helper()
-			before := w.wakes
+			before := w.wakes.Load()
 			f()
-			if w.wakes == before {
+			if w.wakes.Load() == before {
 				t.Errorf("%s woke nobody", what)
 			}
 		}
