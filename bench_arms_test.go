@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -26,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -65,9 +68,14 @@ var benchDesc = grpc.ServiceDesc{
 	}}},
 }
 
+// idleNeighbors is how many neighbors BenchmarkIdleNeighbor measures.
+const idleNeighbors = 20
+
 // benchServers is what the server process tells of itself.
 type benchServers struct {
 	Node     []string // multiaddrs with /p2p/ID
+	Raw      []string // the same of a bare host
+	Idle     []string // one multiaddr of each of idleNeighbors further nodes
 	Network  string
 	Same     string // grpc + TLS 1.3 with the node's windows and workers
 	Defaults string // grpc + TLS 1.3 with grpc's defaults
@@ -103,7 +111,28 @@ func runBenchServer() error {
 	for _, a := range n.Addrs() {
 		out.Node = append(out.Node, a.String())
 	}
-	n.Host().SetStreamHandler(rawProtocol, rawEcho)
+	for range idleNeighbors {
+		n := p2p.NewNode("127.0.0.1:0", p2ptest.Options(out.Network)...)
+		n.RegisterService(&benchDesc, nil)
+		if err := n.StartServer(); err != nil {
+			return err
+		}
+		defer n.Close()
+		out.Idle = append(out.Idle, n.Addrs()[0].String())
+	}
+	raw, err := rawHost()
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	raw.SetStreamHandler(rawProtocol, rawEcho)
+	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: raw.ID(), Addrs: raw.Addrs()})
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		out.Raw = append(out.Raw, a.String())
+	}
 
 	cert, der, err := benchCert()
 	if err != nil {
@@ -127,6 +156,14 @@ func runBenchServer() error {
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// rawHost is a node's host without its limits, which are for streams of RPCs and not for one stream a call.
+func rawHost() (corehost.Host, error) {
+	return host.New(host.Config{
+		Listen: []string{"127.0.0.1:0"},
+		Libp2p: []libp2p.Option{libp2p.ResourceManager(&network.NullResourceManager{})},
+	})
 }
 
 func rawEcho(s network.Stream) {
@@ -175,8 +212,8 @@ type arm struct {
 	raw  func(ctx context.Context) (network.Stream, error)
 }
 
-// benchArms starts the servers and connects to each of them. The baseline is first.
-func benchArms(b *testing.B) []arm {
+// startBenchServer starts the server process, which ends with the benchmark.
+func startBenchServer(b *testing.B) benchServers {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), benchServerEnv+"=1")
@@ -197,50 +234,77 @@ func benchArms(b *testing.B) []arm {
 	if err := json.NewDecoder(stdout).Decode(&srv); err != nil {
 		b.Fatal(err)
 	}
+	return srv
+}
 
-	pool := x509.NewCertPool()
+// dialPlain opens a channel of plain gRPC over TLS 1.3.
+func (srv benchServers) dialPlain(b *testing.B, addr string, opts ...grpc.DialOption) *grpc.ClientConn {
+	b.Helper()
 	cert, err := x509.ParseCertificate(srv.CertPEM)
 	if err != nil {
 		b.Fatal(err)
 	}
+	pool := x509.NewCertPool()
 	pool.AddCert(cert)
 	creds := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}))
-	plain := func(name, addr string, opts ...grpc.DialOption) arm {
-		cc, err := grpc.NewClient("passthrough:///"+addr, append(opts, creds)...)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { _ = cc.Close() })
-		return arm{name: name, cc: cc}
+	cc, err := grpc.NewClient("passthrough:///"+addr, append(opts, creds)...)
+	if err != nil {
+		b.Fatal(err)
 	}
-	arms := []arm{plain("grpc-tls", srv.Same, benchDialOptions()...), plain("grpc-tls-defaults", srv.Defaults)}
-	for transport, code := range map[string]int{"tcp": ma.P_TCP, "quic": ma.P_QUIC_V1} {
+	b.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+// benchArms starts the servers and connects to each of them. The baseline is first.
+func benchArms(b *testing.B) []arm {
+	b.Helper()
+	srv := startBenchServer(b)
+	arms := []arm{
+		{name: "grpc-tls", cc: srv.dialPlain(b, srv.Same, benchDialOptions()...)},
+		{name: "grpc-tls-defaults", cc: srv.dialPlain(b, srv.Defaults)},
+	}
+	for _, t := range []struct {
+		name string
+		code int
+	}{{"tcp", ma.P_TCP}, {"quic", ma.P_QUIC_V1}} {
 		n := p2p.NewNode("127.0.0.1:0", p2ptest.Options(srv.Network)...)
 		if err := n.StartServer(); err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { _ = n.Close() })
-		for _, a := range srv.Node {
-			info, err := peer.AddrInfoFromString(a)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := info.Addrs[0].ValueForProtocol(code); err != nil {
-				continue
-			}
-			if err := n.Connect(b.Context(), a); err != nil {
-				b.Fatal(err)
-			}
-			arms = append(arms,
-				arm{name: transport, cc: n.Peer(info.ID.String())},
-				arm{name: "raw-" + transport, raw: func(ctx context.Context) (network.Stream, error) {
-					return n.Host().NewStream(ctx, info.ID, rawProtocol)
-				}})
-			break
+		target := withProtocol(b, srv.Node, t.code)
+		if err := n.Connect(b.Context(), target.String()); err != nil {
+			b.Fatal(err)
 		}
-	}
-	if len(arms) != 6 {
-		b.Fatalf("the server's addresses %v have no TCP or no QUIC", srv.Node)
+		h, err := rawHost()
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = h.Close() })
+		raw, err := peer.AddrInfoFromP2pAddr(withProtocol(b, srv.Raw, t.code))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := h.Connect(b.Context(), *raw); err != nil {
+			b.Fatal(err)
+		}
+		arms = append(arms,
+			arm{name: t.name, cc: n.Peer(target.String())},
+			arm{name: "raw-" + t.name, raw: func(ctx context.Context) (network.Stream, error) { return h.NewStream(ctx, raw.ID, rawProtocol) }})
 	}
 	return arms
+}
+
+// withProtocol returns the first address that has the protocol.
+func withProtocol(b *testing.B, addrs []string, code int) ma.Multiaddr {
+	b.Helper()
+	for _, s := range addrs {
+		if a := ma.StringCast(s); a != nil {
+			if _, err := a.ValueForProtocol(code); err == nil {
+				return a
+			}
+		}
+	}
+	b.Fatalf("no address of %v has protocol %d", addrs, code)
+	return nil
 }

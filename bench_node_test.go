@@ -6,29 +6,42 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
-// BenchmarkIdleNeighbor measures what a neighbor with an open, idle channel costs a node: bytes of memory in use and
-// goroutines, at both ends together, since they share this process. The baseline is a neighbor without a channel.
+// BenchmarkIdleNeighbor measures what a neighbor with an open, idle channel costs a node at its own end; the baseline is
+// an idle connection of plain gRPC over TLS.
 func BenchmarkIdleNeighbor(b *testing.B) {
-	const count = 20
-	for b.Loop() {
-		nodes := p2ptest.Start(b, count+1, func(_ int, n *p2p.Node) { n.RegisterService(&benchDesc, nil) })
-		bare, bareRoutines := inUse()
-		for _, n := range nodes[1:] {
-			in := wrapperspb.Bytes([]byte("x"))
-			if err := nodes[0].Peer(n.ID().String()).Invoke(b.Context(), "/bench.Bench/Echo", in, new(wrapperspb.BytesValue)); err != nil {
-				b.Fatal(err)
-			}
-		}
-		full, fullRoutines := inUse()
-		b.ReportMetric(float64(full-bare)/count, "B/channel")
-		b.ReportMetric(float64(fullRoutines-bareRoutines)/count, "goroutines/channel")
+	srv := startBenchServer(b)
+	n := p2p.NewNode("127.0.0.1:0", p2ptest.Options(srv.Network)...)
+	if err := n.StartServer(); err != nil {
+		b.Fatal(err)
 	}
+	defer n.Close()
+	b.Run("grpc-tls", func(b *testing.B) {
+		measureIdle(b, func(int) grpc.ClientConnInterface { return srv.dialPlain(b, srv.Same, benchDialOptions()...) })
+	})
+	b.Run("node", func(b *testing.B) {
+		measureIdle(b, func(i int) grpc.ClientConnInterface { return n.Peer(srv.Idle[i]) })
+	})
+}
+
+// measureIdle opens idleNeighbors connections with a call on each, and reports what one of them holds afterwards.
+func measureIdle(b *testing.B, dial func(i int) grpc.ClientConnInterface) {
+	before, routines := inUse()
+	for i := range idleNeighbors {
+		if err := dial(i).Invoke(b.Context(), "/bench.Bench/Echo", wrapperspb.Bytes(nil), new(wrapperspb.BytesValue)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	after, routinesAfter := inUse()
+	b.ReportMetric(float64(after-before)/idleNeighbors, "B")
+	b.ReportMetric(float64(routinesAfter-routines)/idleNeighbors, "goroutines")
+	b.ReportMetric(0, "ns/op")
 }
 
 // inUse is the memory and the number of goroutines in use after a collection.
