@@ -105,8 +105,7 @@ func fromHostPort(s string) ([]ma.Multiaddr, error) {
 func SplitHostPort(s string) (host string, port uint16, err error) {
 	host, p, err := net.SplitHostPort(s)
 	if err != nil {
-		var ae *net.AddrError
-		if errors.As(err, &ae) {
+		if ae, ok := errors.AsType[*net.AddrError](err); ok {
 			return "", 0, fmt.Errorf("%s: write host:port, for example localhost:9388 or [::1]:9388", ae.Err)
 		}
 		return "", 0, err

@@ -135,7 +135,7 @@ func removeNamespace(name string) {
 		if len(pids) == 0 {
 			break
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // the kernel tells nobody when a process has ended
 	}
 	_ = ip("netns", "del", name)
 }
