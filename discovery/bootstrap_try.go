@@ -236,7 +236,11 @@ func (b *Bootstrap) identify(ctx context.Context, h corehost.Host, tries int, ad
 		addrs = addrs[:min(len(addrs), 1)]
 	}
 	for _, a := range addrs {
-		ictx, cancel := context.WithTimeout(ctx, identifyLimit)
+		limit := identifyLimit
+		if addr.ScopeOf(a) == Loopback {
+			limit = 10 * time.Second // only a machine with too much to do is silent to itself
+		}
+		ictx, cancel := context.WithTimeout(ctx, limit)
 		var id peer.ID
 		id, err = b.cfg.identify(ictx, h, a)
 		cancel()

@@ -306,7 +306,8 @@ func (k *Keeper) Neighbors() []peer.ID {
 // the start of the events call Peers after Events.
 func (k *Keeper) Events(ctx context.Context) iter.Seq[Event] { return k.events.subscribe(ctx) }
 
-// settled tells whether dialing p once more is of no use: it is connected, or it let this node go a moment ago.
+// settled tells whether dialing p once more is of no use: it is connected or being dialed, or it let this node go a
+// moment ago.
 func (k *Keeper) settled(p peer.ID) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -315,7 +316,7 @@ func (k *Keeper) settled(p peer.ID) bool {
 		_, banned := k.core.banned[p]
 		return banned
 	}
-	return e.conns > 0 || e.full > 0 && time.Now().Before(e.next)
+	return e.conns > 0 || e.busy || e.full > 0 && time.Now().Before(e.next)
 }
 
 // onMove has f called whenever the network changed; f must not block.

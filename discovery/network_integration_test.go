@@ -123,28 +123,6 @@ func (w *netw) healthy(low, high int) string {
 	return connectedGraph(graph)
 }
 
-func connectedGraph(graph map[peer.ID][]peer.ID) string {
-	seen := make(map[peer.ID]bool)
-	var visit func(peer.ID)
-	visit = func(p peer.ID) {
-		if _, ok := graph[p]; !ok || seen[p] {
-			return
-		}
-		seen[p] = true
-		for _, q := range graph[p] {
-			visit(q)
-		}
-	}
-	for p := range graph {
-		visit(p)
-		break
-	}
-	if len(seen) != len(graph) {
-		return fmt.Sprintf("only %d of %d are connected", len(seen), len(graph))
-	}
-	return ""
-}
-
 func eventually(tb testing.TB, limit time.Duration, what func() string) time.Duration {
 	tb.Helper()
 	start := time.Now()
