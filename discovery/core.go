@@ -122,16 +122,17 @@ type entry struct {
 	agent      string
 	lastErr    string
 
-	busy   bool // being dialed
-	asked  bool // explicitly, just now
-	sticky bool // named by Connect
-	tried  time.Time
-	failed time.Time // since then every dial
-	next   time.Time // not dialed before
-	fails  int
-	full   int
-	lost   time.Time // was a neighbor until then, and was not let go
-	told   bool      // that it does not answer
+	busy    bool // being dialed
+	asked   bool // explicitly, just now
+	sticky  bool // named by Connect
+	tried   time.Time
+	failed  time.Time // since then every dial
+	next    time.Time // not dialed before
+	fails   int
+	full    int
+	lost    time.Time // was a neighbor until then, and was not let go
+	refused bool      // the last dial, by a machine that is there
+	told    bool      // that it does not answer
 
 	record []byte
 	seq    uint64

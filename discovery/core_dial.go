@@ -26,6 +26,9 @@ const (
 	redialMin   = time.Second
 	redialNear  = 1500 * time.Millisecond
 	redialSoon  = 3 * time.Minute
+	// redialRefused is the ceiling where the machine answers and the program does not: it ended, and when it is started
+	// again it calls by itself.
+	redialRefused = 5 * time.Second
 	// redialFar is the ceiling afterwards, which is reached slowly.
 	redialFar = time.Minute
 	// fullBase doubles up to fullMax for peers that let this node go.
@@ -52,8 +55,11 @@ func (c *core) backoff(e *entry) time.Duration {
 		return c.jitter(capped(candidateBase, e.fails-1, candidateMax))
 	}
 	ceiling := redialNear
+	if e.refused {
+		ceiling = redialRefused
+	}
 	if since := c.now.Sub(e.lost); !e.lost.IsZero() && since > redialSoon {
-		ceiling = min(redialNear+(since-redialSoon)/5, redialFar)
+		ceiling = min(ceiling+(since-redialSoon)/5, redialFar)
 	}
 	return c.jitter(capped(redialBase, e.fails-1, ceiling))
 }
@@ -207,6 +213,8 @@ func (c *core) dialed(p peer.ID, err error) {
 	}
 	e.fails++
 	e.lastErr = err.Error()
+	refused := (*refusedError)(nil)
+	e.refused = errors.As(err, &refused)
 	e.next = c.now.Add(c.backoff(e))
 	c.touch(e)
 	if w := (*wrongPeerError)(nil); errors.As(err, &w) {

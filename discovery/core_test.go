@@ -19,13 +19,13 @@ func (s *sim) star() {
 func (s *sim) lan() {
 	for _, id := range s.order {
 		s.hungry(id)
-		for _, p := range s.order {
-			s.after(time.Duration(s.rng.Int64N(int64(100*time.Millisecond))), func() {
-				s.input(id, func(c *core) {
+		s.after(time.Duration(s.rng.Int64N(int64(100*time.Millisecond))), func() {
+			s.input(id, func(c *core) {
+				for _, p := range s.order {
 					c.found(p, []ma.Multiaddr{s.nodes[p].addr}, Origin{Source: "mdns", Scope: Private})
-				})
+				}
 			})
-		}
+		})
 	}
 }
 
@@ -42,7 +42,9 @@ func TestCore_FiftyNodesToldOfOne(t *testing.T) {
 		s.run(30 * time.Second)
 		before := s.dials
 		s.run(time.Minute)
-		t.Logf("%d dials in a minute of rest with ten dead", s.dials-before)
+		if n := (s.dials - before) / 40; n > 90 {
+			t.Errorf("%d dials a node in a minute of rest with ten dead", n)
+		}
 		s.whole(0, DefaultLow-1, DefaultHigh)
 	}
 }

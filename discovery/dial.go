@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -31,6 +32,11 @@ func (e *wrongPeerError) Error() string {
 // quicLater is how long QUIC waits where TCP may answer first. A dead port on this machine or link refuses TCP at once,
 // while QUIC would wait in silence for its whole time, and each transport that is tried costs both ends a handshake.
 const quicLater = time.Second
+
+// refusedError tells that at all addresses a machine answers and no program listens.
+type refusedError struct{ text string }
+
+func (e *refusedError) Error() string { return e.text }
 
 // dial connects to p at addrs and nowhere else. Its errors are one line, and clean. Unless all is set it does without
 // QUIC where TCP was refused.
@@ -126,6 +132,7 @@ func plain(p peer.ID, err error) error {
 	}
 	wrong := &wrongPeerError{want: p}
 	var texts []string
+	refused := true
 	for _, te := range de.DialErrors {
 		var mismatch sec.ErrPeerIDMismatch
 		if errors.As(te.Cause, &mismatch) {
@@ -133,6 +140,7 @@ func plain(p peer.ID, err error) error {
 			wrong.addrs = append(wrong.addrs, te.Address)
 			continue
 		}
+		refused = refused && errors.Is(te.Cause, syscall.ECONNREFUSED)
 		text := oneLine(te.Cause)
 		if i := strings.LastIndex(text, ": connect: "); i >= 0 {
 			text = text[i+len(": connect: "):] // without the addresses once more
@@ -141,6 +149,9 @@ func plain(p peer.ID, err error) error {
 	}
 	if len(wrong.addrs) > 0 {
 		return wrong
+	}
+	if refused {
+		return &refusedError{strings.Join(texts, "; ")}
 	}
 	return errors.New(strings.Join(texts, "; "))
 }

@@ -163,7 +163,7 @@ func (s *sim) perform(id peer.ID, a action) {
 				s.input(id, func(c *core) { c.dialed(a.peer, fmt.Errorf("no answer within %v", a.timeout)) })
 			})
 		case there.dead:
-			s.after(simLatency, func() { s.input(id, func(c *core) { c.dialed(a.peer, fmt.Errorf("refused")) }) })
+			s.after(simLatency, func() { s.input(id, func(c *core) { c.dialed(a.peer, &refusedError{"refused"}) }) })
 		default:
 			s.after(simLatency, func() { s.connect(id, a.peer) })
 		}
@@ -175,7 +175,7 @@ func (s *sim) perform(id peer.ID, a action) {
 func (s *sim) connect(from, to peer.ID) {
 	a, b := s.nodes[from], s.nodes[to]
 	if a.dead || b.dead {
-		s.input(from, func(c *core) { c.dialed(to, fmt.Errorf("refused")) })
+		s.input(from, func(c *core) { c.dialed(to, &refusedError{"refused"}) })
 		return
 	}
 	if _, ok := a.conns[to]; !ok {
