@@ -26,6 +26,7 @@ import (
 //
 //	node NAME [flags]      p2p run with the home $WORK/NAME, in the background, until its first line came
 //	serve NAME [flags]     the same for a program with a service
+//	spawn NAME PROGRAM …   any program in the background
 //	halt NAME              SIGTERM, and it must end with 0
 //	slay NAME              SIGKILL
 //	until SECONDS PATTERN PROGRAM [args]   runs it again until its standard output matches
@@ -51,6 +52,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"node":   cmdNode,
 			"serve":  cmdServe,
+			"spawn":  cmdSpawn,
 			"halt":   cmdHalt,
 			"slay":   cmdSlay,
 			"until":  cmdUntil,
@@ -117,19 +119,16 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	background(ts, args[0], "shapes", append([]string{"-network", ts.Getenv("NETWORK")}, args[1:]...))
 }
 
+func cmdSpawn(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: spawn NAME PROGRAM [args]")
+	}
+	spawn(ts, args[0], args[1], args[2:])
+}
+
+// background starts a node and waits for its first line.
 func background(ts *testscript.TestScript, name, program string, args []string) {
-	path, err := exec.LookPath(program)
-	ts.Check(err)
-	// A node outlives this function: the end of the script ends it.
-	cmd := exec.CommandContext(context.Background(), path, args...)
-	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+ts.Getenv("XDG_DATA_HOME"), "P2P_HOME=", "HOME="+ts.Getenv("HOME"))
-	cmd.Dir = ts.MkAbs(".")
-	r, err := start(cmd, filepath.Join(ts.Getenv("WORK"), name+".out"), filepath.Join(ts.Getenv("WORK"), name+".err"))
-	ts.Check(err)
-	p := processesOf(ts)
-	p.mu.Lock()
-	p.running[name] = r
-	p.mu.Unlock()
+	r := spawn(ts, name, program, args)
 	select {
 	case line := <-r.first:
 		share, ok := strings.CutPrefix(line, "share: ")
@@ -143,6 +142,22 @@ func background(ts *testscript.TestScript, name, program string, args []string) 
 	case <-time.After(patience):
 		ts.Fatalf("%s printed nothing", name)
 	}
+}
+
+func spawn(ts *testscript.TestScript, name, program string, args []string) *process {
+	path, err := exec.LookPath(program)
+	ts.Check(err)
+	// A node outlives this function: the end of the script ends it.
+	cmd := exec.CommandContext(context.Background(), path, args...)
+	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+ts.Getenv("XDG_DATA_HOME"), "P2P_HOME=", "HOME="+ts.Getenv("HOME"))
+	cmd.Dir = ts.MkAbs(".")
+	r, err := start(cmd, filepath.Join(ts.Getenv("WORK"), name+".out"), filepath.Join(ts.Getenv("WORK"), name+".err"))
+	ts.Check(err)
+	p := processesOf(ts)
+	p.mu.Lock()
+	p.running[name] = r
+	p.mu.Unlock()
+	return r
 }
 
 // start starts a process whose output goes to files.
