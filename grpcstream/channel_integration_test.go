@@ -46,106 +46,114 @@ func hostPort(tb testing.TB, h corehost.Host) string {
 }
 
 func TestChannel_Targets(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		server, _ := startServer(t, transport, ServerConfig{}, nil)
-		hp := hostPort(t, server)
-		_, port, err := net.SplitHostPort(hp)
-		if err != nil {
-			t.Fatal(err)
-		}
-		id := server.ID().String()
-		targets := []string{
-			id + "@" + hp,
-			id + "@localhost:" + port,
-			server.Addrs()[0].String() + "/p2p/" + id,
-			strings.Replace(server.Addrs()[0].String(), "/ip4/127.0.0.1", "/dns/localhost", 1) + "/p2p/" + id,
-		}
-		for _, target := range targets {
-			ctx := withTimeout(t, 20*time.Second)
-			ch := newChannel(t, newHost(t, transport), ChannelConfig{})
-			if _, err := grpc_testing.NewTestServiceClient(ch.Peer(target)).EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
-				t.Errorf("%s: %v", target, err)
-			}
-			cc, err := NewClient(newHost(t, transport), target)
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			server, _ := startServer(t, transport, ServerConfig{}, nil)
+			hp := hostPort(t, server)
+			_, port, err := net.SplitHostPort(hp)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := grpc_testing.NewTestServiceClient(cc).EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
-				t.Errorf("own client, %s: %v", target, err)
+			id := server.ID().String()
+			targets := []string{
+				id + "@" + hp,
+				id + "@localhost:" + port,
+				server.Addrs()[0].String() + "/p2p/" + id,
+				strings.Replace(server.Addrs()[0].String(), "/ip4/127.0.0.1", "/dns/localhost", 1) + "/p2p/" + id,
 			}
-			_ = cc.Close()
-		}
-	})
+			for _, target := range targets {
+				ctx := withTimeout(t, 20*time.Second)
+				ch := newChannel(t, newHost(t, transport), ChannelConfig{})
+				if _, err := grpc_testing.NewTestServiceClient(ch.Peer(target)).EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
+					t.Errorf("%s: %v", target, err)
+				}
+				cc, err := NewClient(newHost(t, transport), target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := grpc_testing.NewTestServiceClient(cc).EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
+					t.Errorf("own client, %s: %v", target, err)
+				}
+				_ = cc.Close()
+			}
+		})
+	}
 }
 
 func TestChannel_WrongPeerIsNamed(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		server, _ := startServer(t, transport, ServerConfig{}, nil)
-		other := newHost(t, transport)
-		ch := newChannel(t, newHost(t, transport), ChannelConfig{})
-		target := other.ID().String() + "@" + hostPort(t, server)
-		_, err := grpc_testing.NewTestServiceClient(ch.Peer(target)).EmptyCall(withTimeout(t, 20*time.Second), &grpc_testing.Empty{})
-		wantReason(t, err, ReasonWrongPeer)
-		if !strings.Contains(err.Error(), server.ID().String()) || !strings.Contains(err.Error(), other.ID().String()) {
-			t.Errorf("it does not name both: %v", err)
-		}
-	})
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			server, _ := startServer(t, transport, ServerConfig{}, nil)
+			other := newHost(t, transport)
+			ch := newChannel(t, newHost(t, transport), ChannelConfig{})
+			target := other.ID().String() + "@" + hostPort(t, server)
+			_, err := grpc_testing.NewTestServiceClient(ch.Peer(target)).EmptyCall(withTimeout(t, 20*time.Second), &grpc_testing.Empty{})
+			wantReason(t, err, ReasonWrongPeer)
+			if !strings.Contains(err.Error(), server.ID().String()) || !strings.Contains(err.Error(), other.ID().String()) {
+				t.Errorf("it does not name both: %v", err)
+			}
+		})
+	}
 }
 
 func TestChannel_NobodyThere(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		ch := newChannel(t, newHost(t, transport), ChannelConfig{})
-		gone := newHost(t, transport)
-		target := gone.ID().String() + "@" + hostPort(t, gone)
-		_ = gone.Close()
-		start := time.Now()
-		_, err := grpc_testing.NewTestServiceClient(ch.Peer(target)).EmptyCall(withTimeout(t, 30*time.Second), &grpc_testing.Empty{})
-		wantReason(t, err, ReasonNoRoute)
-		if d := time.Since(start); d > 2*connectTimeout {
-			t.Errorf("after %v", d)
-		}
-	})
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			ch := newChannel(t, newHost(t, transport), ChannelConfig{})
+			gone := newHost(t, transport)
+			target := gone.ID().String() + "@" + hostPort(t, gone)
+			_ = gone.Close()
+			start := time.Now()
+			_, err := grpc_testing.NewTestServiceClient(ch.Peer(target)).EmptyCall(withTimeout(t, 30*time.Second), &grpc_testing.Empty{})
+			wantReason(t, err, ReasonNoRoute)
+			if d := time.Since(start); d > 2*connectTimeout {
+				t.Errorf("after %v", d)
+			}
+		})
+	}
 }
 
 // The peer's process ends and comes back with its identity: the channel calls it as soon as it is connected.
 func TestChannel_PeerRestarts(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		ctx := withTimeout(t, 60*time.Second)
-		a := newHost(t, transport)
-		ch := newChannel(t, a, ChannelConfig{})
-		key := newHost(t, transport)
-		private := key.Peerstore().PrivKey(key.ID())
-		_ = key.Close()
-		client := grpc_testing.NewTestServiceClient(ch)
-		byID := grpc_testing.NewTestServiceClient(ch.Peer(key.ID().String()))
-		for range 3 {
-			b := newHostWithKey(t, transport, private)
-			s := NewServer(ServerConfig{Logger: quiet()})
-			grpc_testing.RegisterTestServiceServer(s, testService{})
-			if err := s.Start(b); err != nil {
-				t.Fatal(err)
-			}
-			if err := b.Connect(ctx, peer.AddrInfo{ID: a.ID(), Addrs: a.Addrs()}); err != nil {
-				t.Fatal(err)
-			}
-			start := time.Now()
-			for _, c := range []grpc_testing.TestServiceClient{byID, client} {
-				if _, err := c.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			ctx := withTimeout(t, 60*time.Second)
+			a := newHost(t, transport)
+			ch := newChannel(t, a, ChannelConfig{})
+			key := newHost(t, transport)
+			private := key.Peerstore().PrivKey(key.ID())
+			_ = key.Close()
+			client := grpc_testing.NewTestServiceClient(ch)
+			byID := grpc_testing.NewTestServiceClient(ch.Peer(key.ID().String()))
+			for range 3 {
+				b := newHostWithKey(t, transport, private)
+				s := NewServer(ServerConfig{Logger: quiet()})
+				grpc_testing.RegisterTestServiceServer(s, testService{})
+				if err := s.Start(b); err != nil {
 					t.Fatal(err)
 				}
+				if err := b.Connect(ctx, peer.AddrInfo{ID: a.ID(), Addrs: a.Addrs()}); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				for _, c := range []grpc_testing.TestServiceClient{byID, client} {
+					if _, err := c.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if d := time.Since(start); d > 2*time.Second {
+					t.Errorf("back after %v", d)
+				}
+				stopped, cancel := context.WithCancel(ctx)
+				cancel()
+				_ = s.Shutdown(stopped)
+				_ = b.Close()
+				for a.Network().Connectedness(b.ID()).String() == "Connected" && ctx.Err() == nil {
+					runtime.Gosched()
+				}
 			}
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("back after %v", d)
-			}
-			stopped, cancel := context.WithCancel(ctx)
-			cancel()
-			_ = s.Shutdown(stopped)
-			_ = b.Close()
-			for a.Network().Connectedness(b.ID()).String() == "Connected" && ctx.Err() == nil {
-				runtime.Gosched()
-			}
-		}
-	})
+		})
+	}
 }
 
 // 10,000 calls at once to one peer over one channel: they queue at this end, and none fails.
@@ -154,86 +162,90 @@ func TestChannel_TenThousandCallsAtOnce(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	const n = 10_000
-	overBoth(t, func(t *testing.T, transport string) {
-		ctx := withTimeout(t, 100*time.Second)
-		server, _ := startServer(t, transport, ServerConfig{}, nil)
-		h := newHost(t, transport)
-		knows(h, server)
-		ch := newChannel(t, h, ChannelConfig{})
-		client := grpc_testing.NewTestServiceClient(ch.Peer(server.ID().String()))
-		var before, during runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		var failed atomic.Int64
-		var first atomic.Value
-		var wg sync.WaitGroup
-		for range n {
-			wg.Go(func() {
-				if _, err := client.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
-					failed.Add(1)
-					first.CompareAndSwap(nil, err)
-				}
-			})
-		}
-		var peak uint64
-		done := make(chan struct{})
-		go func() { wg.Wait(); close(done) }()
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for running := true; running; {
-			select {
-			case <-done:
-				running = false
-			case <-tick.C:
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			ctx := withTimeout(t, 100*time.Second)
+			server, _ := startServer(t, transport, ServerConfig{}, nil)
+			h := newHost(t, transport)
+			knows(h, server)
+			ch := newChannel(t, h, ChannelConfig{})
+			client := grpc_testing.NewTestServiceClient(ch.Peer(server.ID().String()))
+			var before, during runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			var failed atomic.Int64
+			var first atomic.Value
+			var wg sync.WaitGroup
+			for range n {
+				wg.Go(func() {
+					if _, err := client.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
+						failed.Add(1)
+						first.CompareAndSwap(nil, err)
+					}
+				})
 			}
-			runtime.ReadMemStats(&during)
-			peak = max(peak, during.HeapAlloc+during.StackInuse)
-		}
-		if failed.Load() != 0 {
-			t.Errorf("%d of %d calls failed, for example: %v", failed.Load(), n, first.Load())
-		}
-		grown := int64(peak) - int64(before.HeapAlloc+before.StackInuse)
-		t.Logf("memory grew by %d MiB at most", grown>>20)
-		if grown > 300<<20 {
-			t.Errorf("memory grew by %d MiB", grown>>20)
-		}
-	})
+			var peak uint64
+			done := make(chan struct{})
+			go func() { wg.Wait(); close(done) }()
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for running := true; running; {
+				select {
+				case <-done:
+					running = false
+				case <-tick.C:
+				}
+				runtime.ReadMemStats(&during)
+				peak = max(peak, during.HeapAlloc+during.StackInuse)
+			}
+			if failed.Load() != 0 {
+				t.Errorf("%d of %d calls failed, for example: %v", failed.Load(), n, first.Load())
+			}
+			grown := int64(peak) - int64(before.HeapAlloc+before.StackInuse)
+			t.Logf("memory grew by %d MiB at most", grown>>20)
+			if grown > 300<<20 {
+				t.Errorf("memory grew by %d MiB", grown>>20)
+			}
+		})
+	}
 }
 
 // Tunnels come and go, and leave nothing behind.
 func TestChannel_LeavesNothingBehind(t *testing.T) {
-	overBoth(t, func(t *testing.T, transport string) {
-		ctx := withTimeout(t, 60*time.Second)
-		server, _ := startServer(t, transport, ServerConfig{}, nil)
-		h := newHost(t, transport)
-		knows(h, server)
-		ch := newChannel(t, h, ChannelConfig{})
-		client := grpc_testing.NewTestServiceClient(ch.Peer(server.ID().String()))
-		base := 0
-		for i := range 30 {
-			if _, err := client.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
-				t.Fatalf("round %d: %v", i, err)
+	for transport := range listenOn {
+		t.Run(transport, func(t *testing.T) {
+			ctx := withTimeout(t, 60*time.Second)
+			server, _ := startServer(t, transport, ServerConfig{}, nil)
+			h := newHost(t, transport)
+			knows(h, server)
+			ch := newChannel(t, h, ChannelConfig{})
+			client := grpc_testing.NewTestServiceClient(ch.Peer(server.ID().String()))
+			base := 0
+			for i := range 30 {
+				if _, err := client.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
+					t.Fatalf("round %d: %v", i, err)
+				}
+				if err := h.Network().ClosePeer(server.ID()); err != nil {
+					t.Fatal(err)
+				}
+				for ch.InUse(server.ID()) && ctx.Err() == nil {
+					time.Sleep(time.Millisecond)
+				}
+				if i == 5 {
+					base = runtime.NumGoroutine()
+				}
 			}
-			if err := h.Network().ClosePeer(server.ID()); err != nil {
-				t.Fatal(err)
+			if ch.InUse(server.ID()) {
+				t.Error("still in use")
 			}
-			for ch.InUse(server.ID()) && ctx.Err() == nil {
-				time.Sleep(time.Millisecond)
+			for runtime.NumGoroutine() > base+10 && ctx.Err() == nil {
+				time.Sleep(10 * time.Millisecond)
 			}
-			if i == 5 {
-				base = runtime.NumGoroutine()
+			if n := runtime.NumGoroutine(); n > base+10 {
+				t.Errorf("%d goroutines, %d after the first rounds", n, base)
 			}
-		}
-		if ch.InUse(server.ID()) {
-			t.Error("still in use")
-		}
-		for runtime.NumGoroutine() > base+10 && ctx.Err() == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
-		if n := runtime.NumGoroutine(); n > base+10 {
-			t.Errorf("%d goroutines, %d after the first rounds", n, base)
-		}
-	})
+		})
+	}
 }
 
 // A handler's own deadline, status and details are not touched on their way through the channel.
