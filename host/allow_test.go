@@ -3,6 +3,7 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -129,6 +130,7 @@ func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file strin
 
 func TestAllowList_RemovedPeerIsLetGo(t *testing.T) {
 	following(t, func(t *testing.T, a, b corehost.Host, file string, _ *bytes.Buffer) {
+		t.Helper()
 		b.SetStreamHandler("/wait", func(s network.Stream) { _, _ = io.Copy(io.Discard, s) })
 		s, err := a.NewStream(t.Context(), b.ID(), "/wait")
 		if err != nil {
@@ -145,7 +147,7 @@ func TestAllowList_RemovedPeerIsLetGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		if _, err := s.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		if _, err := s.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("the stream ended with %v", err)
 		}
 		if took := time.Since(start); took > 300*time.Millisecond {
@@ -185,12 +187,15 @@ func TestAllowList_AddedPeerMayConnect(t *testing.T) {
 			t.Error(err)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 
 func TestAllowList_LastGoodOneHolds(t *testing.T) {
 	following(t, func(t *testing.T, a, b corehost.Host, file string, log *bytes.Buffer) {
+		t.Helper()
 		for _, fault := range []func() error{
 			func() error { return os.Remove(file) },
 			func() error { return os.WriteFile(file, []byte("alice"), 0o600) },
@@ -219,6 +224,7 @@ func TestAllowList_LastGoodOneHolds(t *testing.T) {
 
 func TestAllowList_HalfWrittenFileDoesNotCount(t *testing.T) {
 	following(t, func(t *testing.T, a, b corehost.Host, file string, _ *bytes.Buffer) {
+		t.Helper()
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -7,3 +7,6 @@ var (
 	ParseAllowFile = parseAllowFile
 	Watch          = watch
 )
+
+// DialStep is the head start between local addresses.
+const DialStep = dialStep

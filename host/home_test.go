@@ -70,8 +70,7 @@ func TestOpenHome_AtAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := host.OpenHome(file)
-	var bad *host.HomeError
-	if !errors.As(err, &bad) {
+	if _, ok := errors.AsType[*host.HomeError](err); !ok {
 		t.Errorf("error %v, want a HomeError", err)
 	}
 }

@@ -7,6 +7,7 @@ package host
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -62,8 +63,12 @@ func New(cfg Config) (corehost.Host, error) {
 	n := &node{announce: announce, clone: cfg.Clone, log: cfg.Logger}
 	h, err := libp2p.New(options(cfg, n)...)
 	if err != nil {
+		for _, c := range n.made { // libp2p has not come to own them
+			_ = c.Close()
+		}
 		return nil, fmt.Errorf("host: %w", err)
 	}
+	n.made = nil
 	n.Host = h
 	n.ready.Store(true)
 	if len(cfg.Listen) > 0 {
@@ -83,8 +88,9 @@ type node struct {
 	clone    func(ma.Multiaddr)
 	log      *slog.Logger
 
-	listening sync.Mutex // one Listen at a time
-	simulated bool       // its QUIC does not use the machine's sockets
+	made      []io.Closer // what the options have made for a host that does not exist yet
+	listening sync.Mutex  // one Listen at a time
+	simulated bool        // its QUIC does not use the machine's sockets
 	tableOf   addressTable
 	ready     atomic.Bool
 }

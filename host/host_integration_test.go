@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
+	"log" //nolint:depguard // to see that nobody uses it
 	"net"
 	"os"
 	"strings"

@@ -66,18 +66,15 @@ func Identify(ctx context.Context, h corehost.Host, a ma.Multiaddr) (peer.ID, er
 // Answered tells whether a dial failed because somebody else than the wanted peer proved its ID, who it was, and at
 // which address.
 func Answered(err error) (id peer.ID, at ma.Multiaddr, ok bool) {
-	var dial *swarm.DialError
-	if errors.As(err, &dial) {
+	if dial, ok := errors.AsType[*swarm.DialError](err); ok {
 		for _, e := range dial.DialErrors {
-			var mismatch sec.ErrPeerIDMismatch
-			if errors.As(e.Cause, &mismatch) {
+			if mismatch, ok := errors.AsType[sec.ErrPeerIDMismatch](e.Cause); ok {
 				return mismatch.Actual, e.Address, true
 			}
 		}
 		return "", nil, false
 	}
-	var mismatch sec.ErrPeerIDMismatch
-	if errors.As(err, &mismatch) {
+	if mismatch, ok := errors.AsType[sec.ErrPeerIDMismatch](err); ok {
 		return mismatch.Actual, nil, true
 	}
 	return "", nil, false

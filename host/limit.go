@@ -144,17 +144,17 @@ func (l *limiter) OpenConnection(dir network.Direction, fd bool, endpoint ma.Mul
 	return &countedScope{ConnManagementScope: scope, release: sync.OnceFunc(func() { l.release(ip) })}, nil
 }
 
-// errLimit is the refusal of one more connection from an address.
-type errLimit struct {
+// limitError is the refusal of one more connection from an address.
+type limitError struct {
 	ip   netip.Addr
 	what string
 }
 
 // Error implements error.
-func (e *errLimit) Error() string { return "host: too many " + e.what + " from " + e.ip.String() }
+func (e *limitError) Error() string { return "host: too many " + e.what + " from " + e.ip.String() }
 
 // Is tells that the error is a limit of the resource manager's kind.
-func (e *errLimit) Is(target error) bool { return target == network.ErrResourceLimitExceeded }
+func (e *limitError) Is(target error) bool { return target == network.ErrResourceLimitExceeded }
 
 func (l *limiter) take(ip netip.Addr) error {
 	l.mu.Lock()
@@ -168,10 +168,10 @@ func (l *limiter) take(ip netip.Addr) error {
 		l.addresses[ip] = a
 	}
 	if a.conns >= privateConns {
-		return &errLimit{ip, "connections"}
+		return &limitError{ip, "connections"}
 	}
 	if !a.rate.Allow() {
-		return &errLimit{ip, "new connections a second"}
+		return &limitError{ip, "new connections a second"}
 	}
 	a.conns++
 	return nil

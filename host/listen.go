@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/transport"
@@ -32,8 +33,15 @@ func (e *PortTakenError) Error() string {
 // Unwrap returns what the system said.
 func (e *PortTakenError) Unwrap() error { return e.Err }
 
-// freePortTries bounds the search for a port that is free for both TCP and UDP.
-const freePortTries = 64
+const (
+	// freePortTries bounds the search for a port that is free for both TCP and UDP.
+	freePortTries = 64
+
+	// A port that was named is tried a few times, each time a pause later: another host that just looks whether the
+	// port is free holds it for a moment.
+	fixedPortTries = 4
+	fixedPortPause = 5 * time.Millisecond
+)
 
 // listener is what [Listen] uses of a libp2p network beyond the interface.
 type listener interface {
@@ -79,19 +87,29 @@ func listen(h corehost.Host, asked string) ([]ma.Multiaddr, error) {
 	if n, ok := h.(*node); ok && n.simulated {
 		return bind(h, asked, want, 1)
 	}
-	if _, port, err := addr.SplitHostPort(asked); err != nil || port != 0 {
-		if want, err = free(asked, want); err != nil {
-			return nil, err
-		}
-		return bind(h, asked, want, len(want))
+	// An address without a host has its port picked by libp2p, if at all.
+	_, port, err := addr.SplitHostPort(asked)
+	once, tries, pause := listenAt, fixedPortTries, fixedPortPause
+	if err == nil && port == 0 {
+		once, tries, pause = listenAnywhere, freePortTries, 0
 	}
 	for try := 1; ; try++ {
-		bound, err := listenAnywhere(h, asked, want)
+		bound, err := once(h, asked, want)
 		var taken *PortTakenError
-		if err == nil || try == freePortTries || !errors.As(err, &taken) {
+		if err == nil || try == tries || !errors.As(err, &taken) {
 			return bound, err
 		}
+		<-time.After(time.Duration(try) * pause)
 	}
+}
+
+// listenAt listens at want, on the ports it names.
+func listenAt(h corehost.Host, asked string, want []ma.Multiaddr) ([]ma.Multiaddr, error) {
+	want, err := free(asked, want)
+	if err != nil {
+		return nil, err
+	}
+	return bind(h, asked, want, len(want))
 }
 
 // listenAnywhere listens at want on a port that the system says is free for the first of them.

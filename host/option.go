@@ -47,8 +47,8 @@ func options(cfg Config, n *node) []libp2p.Option {
 		func(c *config.Config) error { return identity(c, cfg) },
 		transports(n),
 		channels,
-		store,
-		limits,
+		n.store,
+		n.limits,
 		func(c *config.Config) error {
 			c.ConnectionGater = &gate{node: n, allow: cfg.Allow, next: c.ConnectionGater, self: c.PeerKey}
 			return nil
@@ -120,7 +120,7 @@ func channels(c *config.Config) error {
 }
 
 // store sets the peerstore, and the metrics off unless somebody collects them.
-func store(c *config.Config) error {
+func (n *node) store(c *config.Config) error {
 	if c.PrometheusRegisterer == nil {
 		c.DisableMetrics = true
 	}
@@ -131,17 +131,19 @@ func store(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	n.made = append(n.made, ps)
 	c.Peerstore = ps
 	return nil
 }
 
 // limits sets the resource and the connection manager.
-func limits(c *config.Config) error {
+func (n *node) limits(c *config.Config) error {
 	if c.ResourceManager == nil {
 		rm, err := newResourceManager(!c.DisableMetrics)
 		if err != nil {
 			return err
 		}
+		n.made = append(n.made, rm)
 		c.ResourceManager = rm
 	}
 	if c.ConnManager == nil {
@@ -149,6 +151,7 @@ func limits(c *config.Config) error {
 		if err != nil {
 			return err
 		}
+		n.made = append(n.made, cm)
 		c.ConnManager = cm
 	}
 	return nil

@@ -113,7 +113,7 @@ func TestHome_ReadOnlyFolder(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(dir, 0o700)
+	defer func() { _ = os.Chmod(dir, 0o700) }()
 	_, err := identity(dir)
 	var bad *host.KeyError
 	if !errors.As(err, &bad) || !errors.Is(err, fs.ErrPermission) {

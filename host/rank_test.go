@@ -11,7 +11,7 @@ import (
 )
 
 func TestRankDials(t *testing.T) {
-	const step = 30 * time.Millisecond
+	const step = host.DialStep
 	type ranked struct {
 		Addr  string
 		Delay time.Duration

@@ -48,6 +48,7 @@ type Network struct {
 // New returns a network without latency that is closed when the test ends. Inside a synctest bubble the test closes it
 // with [Network.Close] before the bubble ends.
 func New(tb testing.TB) *Network {
+	tb.Helper()
 	n := &Network{tb: tb, last: netip.AddrFrom4([4]byte{10, 0, 0, 0}), addrs: map[peer.ID]netip.Addr{}}
 	n.router.CloseSignal = make(chan struct{})
 	n.router.LatencyFunc = n.latency

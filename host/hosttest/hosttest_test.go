@@ -41,7 +41,7 @@ func roundTrip(ctx context.Context, t *testing.T, a, b corehost.Host) (time.Dura
 	if err != nil {
 		return 0, err
 	}
-	defer s.Reset()
+	defer func() { _ = s.Reset() }()
 	if d, ok := ctx.Deadline(); ok {
 		_ = s.SetDeadline(d)
 	}
@@ -61,6 +61,7 @@ func roundTrip(ctx context.Context, t *testing.T, a, b corehost.Host) (time.Dura
 
 func TestNetwork_Latency(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		a, b := n.Host(), n.Host()
 		for _, want := range []time.Duration{0, 10 * time.Millisecond, 200 * time.Millisecond} {
 			n.SetLatency(a, b, want)
@@ -80,6 +81,7 @@ func TestNetwork_Latency(t *testing.T) {
 
 func TestNetwork_CutAndHeal(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		a, b, c := n.Host(), n.Host(), n.Host()
 		for _, h := range []corehost.Host{b, c} {
 			if err := a.Connect(t.Context(), info(h)); err != nil {
@@ -104,6 +106,7 @@ func TestNetwork_CutAndHeal(t *testing.T) {
 
 func TestNetwork_CutConnectionDies(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		a, b := n.Host(), n.Host()
 		if err := a.Connect(t.Context(), info(b)); err != nil {
 			t.Fatal(err)
@@ -123,6 +126,7 @@ func TestNetwork_CutConnectionDies(t *testing.T) {
 
 func TestNetwork_Partition(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		a, b, c, d := n.Host(), n.Host(), n.Host(), n.Host()
 		n.Partition([]corehost.Host{a, b}, []corehost.Host{c})
 		reaches := func(x, y corehost.Host) bool {
@@ -149,6 +153,7 @@ func TestNetwork_Partition(t *testing.T) {
 
 func TestNetwork_IdentifyAndAllowList(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		a := n.Host()
 		b := n.HostWith(host.Config{UserAgent: "test/2"})
 		id, err := host.Identify(t.Context(), a, host.Addrs(b)[0])
@@ -167,6 +172,7 @@ func TestNetwork_IdentifyAndAllowList(t *testing.T) {
 
 func TestNetwork_ManyHosts(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		first := n.Host()
 		for range 49 {
 			if err := n.Host().Connect(t.Context(), info(first)); err != nil {
@@ -192,6 +198,7 @@ func TestNetwork_InRealTime(t *testing.T) {
 
 func TestNetwork_HostIsClosedEarly(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
 		a, b := n.Host(), n.Host()
 		if err := a.Connect(t.Context(), info(b)); err != nil {
 			t.Fatal(err)

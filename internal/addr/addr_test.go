@@ -263,7 +263,7 @@ func FuzzParse(f *testing.F) {
 
 func FuzzHostPort(f *testing.F) {
 	for _, s := range []string{"/ip4/192.0.2.1/tcp/1", "/dns/x/udp/1/quic-v1", "/ip6zone/a/ip6/::1/tcp/1", "/p2p/" + someID} {
-		f.Add([]byte(ma.StringCast(s).Bytes()))
+		f.Add(ma.StringCast(s).Bytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := ma.NewMultiaddrBytes(b)
