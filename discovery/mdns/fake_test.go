@@ -253,15 +253,15 @@ type sim struct {
 	found   []finding
 }
 
-func newID(t testing.TB) peer.ID {
-	t.Helper()
+func newID(tb testing.TB) peer.ID {
+	tb.Helper()
 	_, pub, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	id, err := peer.IDFromPublicKey(pub)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return id
 }
@@ -279,9 +279,9 @@ func iface(index int, name string, addrs ...string) host.Interface {
 }
 
 // newSim makes a node with loopback and eth0 on the segment, which does not run yet. Its number is in its address.
-func newSim(t testing.TB, s *segment, number int) *sim {
-	t.Helper()
-	id := newID(t)
+func newSim(tb testing.TB, s *segment, number int) *sim {
+	tb.Helper()
+	id := newID(tb)
 	n := &sim{
 		fakeMachine: &fakeMachine{
 			segments: map[string]*segment{"lo": {}, "eth0": s},
@@ -303,8 +303,8 @@ func (n *sim) listen(addrs ...string) {
 }
 
 // start runs the node until stop.
-func (n *sim) start(t testing.TB, network string) {
-	t.Helper()
+func (n *sim) start(tb testing.TB, network string) {
+	tb.Helper()
 	n.source = New(Config{Network: network, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
 	n.source.net = n.fakeMachine
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // stop ends it, in the bubble
@@ -318,11 +318,11 @@ func (n *sim) start(t testing.TB, network string) {
 	}()
 }
 
-func (n *sim) stop(t testing.TB) {
-	t.Helper()
+func (n *sim) stop(tb testing.TB) {
+	tb.Helper()
 	n.cancel()
 	if err := <-n.done; err != nil {
-		t.Errorf("Run: %v", err)
+		tb.Errorf("Run: %v", err)
 	}
 }
 

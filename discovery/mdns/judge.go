@@ -174,6 +174,7 @@ func (s *Source) setState(state State) {
 		level = slog.LevelDebug
 	case Refused, NotLooped, NoAddress:
 		level = slog.LevelWarn
+	case NoInterface, LocalOnly, Container, Silent:
 	}
 	s.log.Log(context.Background(), level, "mdns", "reason", string(state.Reason), "text", state.Text)
 }

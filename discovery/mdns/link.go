@@ -89,6 +89,17 @@ func (l *link) answer(now time.Time) {
 	}
 }
 
+func (l *link) answerDue(now time.Time) bool { return !l.answerAt.IsZero() && !l.answerAt.After(now) }
+func (l *link) queryDue(now time.Time) bool  { return !l.queryAt.After(now) }
+
+// next is when something is due.
+func (l *link) next() time.Time {
+	if l.answerAt.IsZero() || l.queryAt.Before(l.answerAt) {
+		return l.queryAt
+	}
+	return l.answerAt
+}
+
 // queryDone plans the next query: the rest of the burst, or every interval, give or take a tenth.
 func (l *link) queryDone(now time.Time, interval time.Duration) {
 	l.asked = now

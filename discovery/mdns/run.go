@@ -224,20 +224,17 @@ func (r *run) work(now time.Time) time.Time {
 		if l.conn == nil {
 			continue
 		}
-		if !l.answerAt.IsZero() && !l.answerAt.After(now) {
+		if l.answerDue(now) {
 			r.sendAnswer(l, now)
 		}
 		if at := l.asked.Add(r.interval + r.interval/10); l.queryAt.After(at) {
 			l.queryAt = at // the interval has become shorter
 		}
-		if !l.queryAt.After(now) {
+		if l.queryDue(now) {
 			r.sendQuery(l, now)
 		}
-		if l.queryAt.Before(next) {
-			next = l.queryAt
-		}
-		if !l.answerAt.IsZero() && l.answerAt.Before(next) {
-			next = l.answerAt
+		if at := l.next(); at.Before(next) {
+			next = at
 		}
 	}
 	return next
@@ -261,7 +258,7 @@ func (r *run) stale(now time.Time) bool {
 		return false
 	}
 	for _, l := range r.links {
-		if l.conn != nil && !l.answerAt.IsZero() && !l.answerAt.After(now) || !l.queryAt.After(now) {
+		if l.conn != nil && (l.answerDue(now) || l.queryDue(now)) {
 			return true
 		}
 	}
