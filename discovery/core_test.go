@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -122,3 +123,5 @@ func TestCore_CutOffNodeIsBackSoon(t *testing.T) {
 		t.Errorf("back after %v", d)
 	}
 }
+
+func testRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }

@@ -160,7 +160,8 @@ func TestNetwork_FiftyNodesToldOfOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("whole after %v", eventually(t, 10*time.Second, func() string { return w.healthy(5, DefaultHigh) }))
+	// Ten seconds on a machine with nothing else to do; the rest is for those that have.
+	t.Logf("whole after %v", eventually(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))
 	var all []*node
 	for _, n := range w.nodes {
 		all = append(all, n)
@@ -168,5 +169,5 @@ func TestNetwork_FiftyNodesToldOfOne(t *testing.T) {
 	for _, n := range all[:10] {
 		n.stop()
 	}
-	t.Logf("whole again after %v", eventually(t, 10*time.Second, func() string { return w.healthy(5, DefaultHigh) }))
+	t.Logf("whole again after %v", eventually(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))
 }
