@@ -1,6 +1,7 @@
 package mdns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -372,5 +373,66 @@ func TestRun_SecondAtOnce(t *testing.T) {
 			t.Errorf("a second Run: %v; want %v", err, errRunning)
 		}
 		a.stop(t)
+	})
+}
+
+// TestRun_FoundThatBlocks holds that packets that nobody takes are dropped, and wait in no goroutine.
+func TestRun_FoundThatBlocks(t *testing.T) {
+	id := newID(t)
+	synctest.Test(t, func(t *testing.T) {
+		lan := &segment{}
+		n := newSim(t, lan, 1)
+		n.source = New(Config{})
+		n.source.net = n.fakeMachine
+		ctx, cancel := context.WithCancel(t.Context())
+		release, done := make(chan struct{}), make(chan error, 1)
+		go func() { done <- n.source.Run(ctx, n.host, func(peer.AddrInfo) { <-release }) }()
+		pass(time.Minute)
+		before := runtime.NumGoroutine()
+		for i := range 2000 {
+			p, _, err := n.source.names.packAnswer(fmt.Sprintf("spoof%d", i), id, addrs("/ip4/10.0.0.1/tcp/1"), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lan.send(p)
+			pass(2 * time.Millisecond)
+		}
+		if after := runtime.NumGoroutine(); after > before {
+			t.Errorf("%d goroutines while found blocks, %d before", after, before)
+		}
+		close(release)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRun_AddressesOfTheWrongInterface is T14: nobody on the link makes a node dial its own machine.
+func TestRun_AddressesOfTheWrongInterface(t *testing.T) {
+	id := newID(t)
+	synctest.Test(t, func(t *testing.T) {
+		lan := &segment{}
+		n := newSim(t, lan, 1)
+		n.start(t, "")
+		pass(time.Minute)
+		send := func(s *segment, instance string, at ...string) {
+			p, _, err := n.source.names.packAnswer(instance, id, addrs(at...), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.send(p)
+			pass(time.Second)
+		}
+		send(lan, "a", "/ip4/127.0.0.1/tcp/22", "/ip6/::1/tcp/22")
+		send(n.segments["lo"], "b", "/ip4/192.168.7.9/tcp/22")
+		if n.total() != 0 {
+			t.Errorf("%d findings passed on; want none", n.total())
+		}
+		send(lan, "c", "/ip4/127.0.0.1/tcp/22", "/ip4/192.168.7.9/tcp/1")
+		if n.total() != 1 || len(n.found[0].info.Addrs) != 1 {
+			t.Errorf("%d findings passed on; want one with one address", n.total())
+		}
+		n.stop(t)
 	})
 }
