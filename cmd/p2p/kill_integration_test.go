@@ -20,8 +20,8 @@ import (
 	"github.com/lynn9388/p2p/host"
 )
 
-// killRuns in the environment says how often the first start is killed.
-const killRuns = "P2P_TEST_KILL_RUNS"
+// soak in the environment ("1") asks for the long form of the tests that have one.
+const soak = "P2P_TEST_SOAK"
 
 // firstStart is what was seen of a start that was killed.
 type firstStart struct {
@@ -106,8 +106,8 @@ func TestRun_KilledDuringItsFirstStart(t *testing.T) {
 		t.Skip("no command p2p: the test binary is not installed as one")
 	}
 	runs := 20
-	if n, err := strconv.Atoi(os.Getenv(killRuns)); err == nil {
-		runs = n
+	if os.Getenv(soak) != "" {
+		runs = 200
 	}
 	network := "test-" + strings.ToLower(rand.Text())
 	dir := t.TempDir()

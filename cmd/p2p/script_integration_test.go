@@ -76,6 +76,9 @@ type process struct {
 	ended chan error
 }
 
+// wait returns when the process has ended, and how.
+func (r *process) wait() error { return <-r.ended }
+
 func (p *processes) take(name string) *process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +92,7 @@ func (p *processes) slayAll() {
 	defer p.mu.Unlock()
 	for _, r := range p.running {
 		_ = r.cmd.Process.Kill()
-		<-r.ended
+		_ = r.wait()
 	}
 }
 
@@ -209,7 +212,7 @@ func cmdHalt(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	case <-time.After(patience):
 		_ = r.cmd.Process.Kill()
-		<-r.ended
+		_ = r.wait()
 		ts.Fatalf("%s did not end", args[0])
 	}
 }
@@ -223,7 +226,7 @@ func cmdSlay(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not run", args[0])
 	}
 	ts.Check(r.cmd.Process.Kill())
-	<-r.ended
+	_ = r.wait()
 }
 
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {

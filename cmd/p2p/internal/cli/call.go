@@ -63,6 +63,7 @@ every node has (grpc.health…, grpc.reflection…, p2p.…) need a peer.`,
 	return cmd
 }
 
+// call checks what was asked for, before anything is sent, and calls.
 func (a *app) call(ctx context.Context, name string, opts callOptions, hasData bool) error {
 	service, method, err := dyncall.SplitMethod(name)
 	if err != nil {
@@ -72,13 +73,12 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 	if err != nil {
 		return err
 	}
-	if opts.timeout < 0 {
+	switch {
+	case opts.timeout < 0:
 		return usagef("--timeout %s: it must not be negative", opts.timeout)
-	}
-	if opts.peer == "" && system(service) {
+	case opts.peer == "" && system(service):
 		return usagef("every node has %s: say with --peer which one to call", service)
-	}
-	if opts.peer != "" {
+	case opts.peer != "":
 		if err := checkPeer(opts.peer); err != nil {
 			return err
 		}
@@ -88,40 +88,50 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 		ctx, cancel = context.WithTimeout(ctx, opts.timeout)
 		defer cancel()
 	}
+	var in io.Reader = strings.NewReader(opts.data)
+	if hasData && opts.data == "@" {
+		in = a.stdin
+	}
 	ctx = metadata.NewOutgoingContext(ctx, header)
 	return a.withNode(ctx, func(c control.ControlServiceClient, conn *grpc.ClientConn) error {
-		targets := []string{opts.peer}
-		if opts.peer == "" {
-			res, err := c.FindInstances(ctx, &control.FindInstancesRequest{Service: service})
-			if err != nil {
-				return err
-			}
-			targets = res.GetIds()
+		targets, err := instances(ctx, c, opts.peer, service)
+		if err != nil {
+			return err
 		}
 		m, target, err := find(ctx, conn, targets, service, method)
 		if err != nil {
 			return err
 		}
-		if opts.verbose {
-			a.note("peer: %s", target)
-		}
-		in := io.Reader(strings.NewReader(opts.data))
-		if hasData && opts.data == "@" {
-			in = a.stdin
-		}
-		out, err := output.New(a.stdout, output.JSON)
-		if err != nil {
-			return err
-		}
-		err = m.Call(control.WithTarget(ctx, target), conn, in, a.answers(out, opts.verbose))
-		if bad, ok := errors.AsType[*dyncall.InputError](err); ok {
-			return &usageError{bad}
-		}
-		if err != nil {
-			return &callError{what: service + "/" + method, peer: target, err: err}
-		}
-		return nil
+		return a.callMethod(ctx, conn, m, target, in, opts.verbose)
 	})
+}
+
+// callMethod calls a method of a peer, with the messages in in.
+func (a *app) callMethod(ctx context.Context, conn *grpc.ClientConn, m *dyncall.Method, target string, in io.Reader, verbose bool) error {
+	if verbose {
+		a.note("peer: %s", target)
+	}
+	out, err := output.New(a.stdout, output.JSON)
+	if err != nil {
+		return err
+	}
+	err = m.Call(control.WithTarget(ctx, target), conn, in, a.answers(out, verbose))
+	if bad, ok := errors.AsType[*dyncall.InputError](err); ok {
+		return &usageError{bad}
+	}
+	if err != nil {
+		return &callError{what: m.Name(), peer: target, err: err}
+	}
+	return nil
+}
+
+// instances returns whom to ask for a service: the peer that was named, or those that offer it.
+func instances(ctx context.Context, c control.ControlServiceClient, peer, service string) ([]string, error) {
+	if peer != "" {
+		return []string{peer}, nil
+	}
+	res, err := c.FindInstances(ctx, &control.FindInstancesRequest{Service: service})
+	return res.GetIds(), err
 }
 
 // find asks the first of the targets that answers for the method.

@@ -93,7 +93,7 @@ func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output
 		res, err := stream.Recv()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // Ctrl-C is the way to end a watch
 		case err != nil:
 			return watchEnd(err)
 		case res.GetPeer() == nil:

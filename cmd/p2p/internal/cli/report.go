@@ -18,7 +18,9 @@ func (s *session) report(ctx context.Context) error {
 	defer cancel()
 	events := make(chan p2p.PeerEvent)
 	sequence := s.node.PeerEvents(ctx)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		defer close(events)
 		for e := range sequence {
 			select {
@@ -43,8 +45,7 @@ func (s *session) report(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			for range events { //nolint:revive // waits for the goroutine
-			}
+			<-ended
 			return nil
 		case e, ok := <-events:
 			if !ok {

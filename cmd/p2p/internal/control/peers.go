@@ -42,6 +42,7 @@ func (s *Server) Status(context.Context, *StatusRequest) (*StatusResponse, error
 			res.Connected++
 		case p2p.StateConnected:
 			res.Connected++
+		case p2p.StateKnown, p2p.StateConnecting:
 		}
 	}
 	return res, nil

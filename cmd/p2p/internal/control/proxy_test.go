@@ -170,7 +170,7 @@ func TestProxy_Errors(t *testing.T) {
 	c, ctx := proxied(t)
 	for _, tc := range []struct {
 		name string
-		ctx  context.Context
+		ctx  context.Context //nolint:containedctx // one of several contexts to try
 		want codes.Code
 	}{
 		{"no target", t.Context(), codes.Unimplemented},

@@ -14,7 +14,7 @@ import (
 // shortDir returns a folder whose path leaves room for a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "p2p")
+	dir, err := os.MkdirTemp("", "p2p") //nolint:usetesting // the path of t.TempDir may be too long
 	if err != nil {
 		t.Fatal(err)
 	}

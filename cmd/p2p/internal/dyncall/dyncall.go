@@ -24,6 +24,11 @@ type Method struct {
 	types Types
 }
 
+// Name returns the method's name: "package.Service/Method".
+func (m *Method) Name() string {
+	return fmt.Sprintf("%s/%s", m.desc.Parent().FullName(), m.desc.Name())
+}
+
 // UnknownError tells that a server does not have a service, or a service not a method, and what there is instead.
 type UnknownError struct {
 	Kind string   // "service" or "method"
@@ -142,7 +147,7 @@ func (m *Method) Call(ctx context.Context, cc grpc.ClientConnInterface, in io.Re
 	}
 	stream, err := cc.NewStream(ctx, &grpc.StreamDesc{
 		StreamName: string(m.desc.Name()), ClientStreams: m.desc.IsStreamingClient(), ServerStreams: m.desc.IsStreamingServer(),
-	}, fmt.Sprintf("/%s/%s", m.desc.Parent().FullName(), m.desc.Name()))
+	}, "/"+m.Name())
 	if err != nil {
 		return err
 	}

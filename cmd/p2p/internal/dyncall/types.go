@@ -3,11 +3,10 @@ package dyncall
 import (
 	"errors"
 
+	_ "google.golang.org/genproto/googleapis/rpc/errdetails" // makes the common details of errors known
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/dynamicpb"
-
-	_ "google.golang.org/genproto/googleapis/rpc/errdetails" // makes the common details of errors known
 )
 
 // Types finds the messages in a google.protobuf.Any, and extensions.
