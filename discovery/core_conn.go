@@ -129,6 +129,9 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 		}
 	}
 	c.demote(e)
+	if e.left != nil {
+		e.lastErr = e.left.Error()
+	}
 	e.identified, e.member, e.record = false, false, nil
 	c.touch(e)
 	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})

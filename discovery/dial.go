@@ -48,7 +48,7 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	dctx := network.WithDialPeerTimeout(ctx, timeout)
+	dctx := network.WithDialPeerTimeout(ctx, 2*timeout) // ctx is the one that counts
 	first := addrs
 	if !all {
 		first = beforeQUIC(addrs)
@@ -95,7 +95,7 @@ func (k *Keeper) dialResult(ctx context.Context, p peer.ID, timeout time.Duratio
 		return errors.New("the connection was closed at once")
 	case err == nil:
 		return nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return fmt.Errorf("no answer within %v", timeout)
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -56,10 +56,10 @@ func (w *netw) add(tb testing.TB, hc host.Config, kc KeeperConfig, bc BootstrapC
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
 	if kc.Member == "" {
 		kc.Member = testMember
 	}
+	h.SetStreamHandler(kc.Member, func(s network.Stream) { _ = s.Reset() })
 	if kc.Logger == nil {
 		kc.Logger = quiet()
 	}
@@ -139,7 +139,7 @@ func eventually(tb testing.TB, limit time.Duration, what func() string) time.Dur
 }
 
 func listenPort(h corehost.Host) string {
-	for _, a := range h.Addrs() {
+	for _, a := range h.Network().ListenAddresses() {
 		if p, err := a.ValueForProtocol(ma.P_TCP); err == nil {
 			return p
 		}
