@@ -85,7 +85,7 @@ func (b *hubBalancer) Close() {
 // connect implements wire.
 func (b *hubBalancer) connect(l *link) error {
 	name := l.peer.id.String()
-	sc, err := b.cc.NewSubConn([]resolver.Address{{
+	sc, err := b.cc.NewSubConn([]resolver.Address{{ //nolint:staticcheck // only its use with several addresses is deprecated
 		Addr:       name,
 		ServerName: name,
 		Attributes: withPeerAttribute(attributes.New(linkKey{}, l), l.peer.id),

@@ -93,7 +93,7 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 	ch.whole = handle{ch: ch, sel: &selector{}}
 	ch.cc, err = grpc.NewClient(Scheme+":///", ch.options(config)...)
 	if err != nil {
-		dir.sub.Close() //nolint:errcheck,gosec // it only ever returns nil
+		_ = dir.sub.Close()
 		return nil, fmt.Errorf("grpcstream: new channel: %w", err)
 	}
 	ch.hub.patient = func(method string) bool {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -160,6 +161,7 @@ func TestChannel_ServerRestarts(t *testing.T) {
 				t.Errorf("shutdown: %v", err)
 			}
 			cancel()
+			synctest.Wait() // until the other host has heard of it: identify's pushes may overtake one another
 		}
 	})
 }

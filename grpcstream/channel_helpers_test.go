@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -103,8 +104,8 @@ func inOffice(t *testing.T, test func(t *testing.T, o *office)) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &office{t: t, net: mocknet.New()}
 		defer func() {
-			for i := len(o.end) - 1; i >= 0; i-- {
-				o.end[i]()
+			for _, end := range slices.Backward(o.end) {
+				end()
 			}
 			_ = o.net.Close()
 			synctest.Wait()
@@ -164,6 +165,7 @@ func (o *office) serveAs(h corehost.Host, w *who, services ...string) *Server {
 	if err := s.Start(h); err != nil {
 		o.t.Fatal(err)
 	}
+	synctest.Wait() // until identify tells of the new protocols: an answer it gives now may be a moment old
 	o.end = append(o.end, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

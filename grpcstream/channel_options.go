@@ -32,7 +32,6 @@ func defaultOptions() []grpc.DialOption {
 		grpc.WithMaxHeaderListSize(maxClientHeaderList),
 		grpc.WithReadBufferSize(readBuffer),
 		grpc.WithWriteBufferSize(writeBuffer),
-		grpc.WithSharedWriteBuffer(true),
 	}
 }
 

@@ -134,6 +134,7 @@ func TestNewClient_AllInstancesInTurn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			synctest.Wait()
 			count[id]++
 		}
 		if count[late.ID()] == 0 {

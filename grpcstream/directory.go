@@ -76,7 +76,7 @@ func newDirectory(h corehost.Host, networkName string, self Local, log *slog.Log
 // run follows the events until ctx ends. tick is called each interval.
 func (d *directory) run(ctx context.Context, interval time.Duration, tick func()) {
 	defer close(d.ended)
-	defer d.sub.Close() //nolint:errcheck // it only ever returns nil
+	defer d.sub.Close()
 	d.start()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

@@ -135,22 +135,6 @@ func (h *hub) offers(id peer.ID, node bool, services []string) {
 	h.unlockAndWake()
 }
 
-// instances returns who is known to offer a service.
-func (h *hub) instances(service string) []peer.ID {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	s := h.services[service]
-	if s == nil {
-		return nil
-	}
-	ids := make([]peer.ID, len(s.instances))
-	for i, p := range s.instances {
-		ids[i] = p.id
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 // cameBack tells the hub that a peer is connected again: it need not be left alone any longer. A peer that comes and
 // goes is dialed at most once each [flapPause].
 func (h *hub) cameBack(id peer.ID) {

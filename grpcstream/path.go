@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (d *dialer) connect(ctx context.Context, id peer.ID, hints []ma.Multiaddr) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer d.directory.onConnected(id, cancel)()
-	if len(hints) > 0 && !anyRelayed(hints) {
+	if len(hints) > 0 && !slices.ContainsFunc(hints, isRelayed) {
 		// Somebody named these addresses just now: how they failed earlier does not matter.
 		ctx = network.WithForceDirectDial(ctx, "named by the caller")
 	}
@@ -103,15 +104,6 @@ func (d *dialer) connected(id peer.ID) bool {
 	default:
 		return false
 	}
-}
-
-func anyRelayed(addrs []ma.Multiaddr) bool {
-	for _, a := range addrs {
-		if isRelayed(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // explain makes an [*Error] of what kept a tunnel to the peer from being made.
