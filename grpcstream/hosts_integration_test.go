@@ -86,14 +86,6 @@ func plainClient(tb testing.TB, h corehost.Host, p peer.ID, opts ...grpc.DialOpt
 	return cc
 }
 
-// overBoth runs a test over TCP and over QUIC.
-func overBoth(t *testing.T, test func(t *testing.T, transport string)) {
-	t.Helper()
-	for transport := range listenOn {
-		t.Run(transport, func(t *testing.T) { test(t, transport) })
-	}
-}
-
 func withTimeout(tb testing.TB, d time.Duration) context.Context {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), d)
