@@ -15,20 +15,34 @@ import (
 )
 
 const (
-	// settleTime is how long what the interfaces are like may change before it is complained of; loopTime is how long
-	// a node waits to hear itself, and silenceTime how long it waits for others.
-	settleTime, loopTime, silenceTime = 2 * time.Second, 3 * time.Second, 6 * time.Second
+	// settleTime is how long a reason for finding nobody must hold before it is told: interfaces and addresses come
+	// one after the other. Before that a node waits loopTime to hear itself, and silenceTime to hear others.
+	settleTime, loopTime, silenceTime = 2 * time.Second, time.Second, 4 * time.Second
 
-	textStopped = "mDNS does not run"
-	ruleText    = "let UDP port 5353 to 224.0.0.251 and ff02::fb in, for example: ufw allow in proto udp to 224.0.0.251 port 5353, or firewall-cmd --add-service=mdns"
+	textStopped  = "mDNS does not run"
+	textStarting = "looking for nodes on the local links"
+	ruleText     = "let UDP port 5353 to 224.0.0.251 and ff02::fb in, for example: ufw allow in proto udp to 224.0.0.251 port 5353, or firewall-cmd --add-service=mdns"
 )
 
 // judge finds out how the search goes and, when that has changed, says so.
 func (r *run) judge(now time.Time) {
 	state := State{Interfaces: r.interfaceStates(), Peers: r.table.count(0)}
 	state.Reason, state.Text = r.reason(state, now)
+	if state.Reason != r.doubt {
+		r.doubt, r.doubted = state.Reason, now
+	}
+	last := r.State()
+	if last.Reason == Stopped {
+		last.Reason, last.Text = Starting, textStarting
+	}
+	if complains(state.Reason) && now.Sub(r.doubted) < settleTime {
+		state.Reason, state.Text = last.Reason, last.Text
+	}
 	r.setState(state)
 }
+
+// complains tells whether a reason explains why nobody was found.
+func complains(r Reason) bool { return r != Found && r != Starting && r != Stopped }
 
 func (r *run) interfaceStates() []InterfaceState {
 	var out []InterfaceState
@@ -61,8 +75,8 @@ func (r *run) reason(s State, now time.Time) (Reason, string) {
 	switch {
 	case s.Peers > 0:
 		return Found, foundText(s)
-	case age < settleTime || !r.known:
-		return Starting, "looking for nodes on the local links"
+	case !r.known:
+		return Starting, textStarting
 	}
 	if reason, text := r.structure(s); reason != "" {
 		return reason, text

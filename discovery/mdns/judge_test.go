@@ -83,6 +83,29 @@ func TestState_Interfaces(t *testing.T) {
 	})
 }
 
+// TestState_ChangeOfAddress holds that nothing is complained of while addresses come and go one after the other.
+func TestState_ChangeOfAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := &segment{}
+		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
+		a.start(t, "")
+		b.start(t, "")
+		pass(time.Minute)
+		lo := a.ifaces[0]
+		a.set(lo, iface(2, "eth0"))
+		pass(time.Second)
+		a.set(lo, iface(2, "eth0", "192.168.7.9/24"))
+		pass(time.Minute)
+		a.set(lo)
+		pass(settleTime + 2*tidyInterval)
+		a.stop(t)
+		b.stop(t)
+		if log := a.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, string(NoInterface)) {
+			t.Errorf("logged:\n%swant only that the interface is gone", log)
+		}
+	})
+}
+
 // TestRun_SocketRefusedForAWhile opens the port as soon as it is there to have.
 func TestRun_SocketRefusedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

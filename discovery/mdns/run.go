@@ -56,6 +56,9 @@ type run struct {
 	tidied   time.Time     // zero: look at once
 	interval time.Duration // between queries, as of then
 
+	doubt   Reason // the reason found last, and since when: it is told when it lasts
+	doubted time.Time
+
 	packets chan packet
 	readers readers
 	events  event.Subscription
