@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -249,6 +250,7 @@ func TestServer_ShutdownIsBoundedWithSilentTunnelsAndDeafHandlers(t *testing.T) 
 			}),
 		}})
 		silent := openRaw(t, hosts[1], hosts[0])
+		silent.send([]byte(http2.ClientPreface))
 		synctest.Wait()
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -281,6 +283,7 @@ func TestServer_ASilentTunnelDoesNotHoldUpAGracefulShutdown(t *testing.T) {
 		defer closeAll()
 		s := newTestServer(t, hosts[0], ServerConfig{})
 		silent := openRaw(t, hosts[1], hosts[0])
+		silent.send([]byte(http2.ClientPreface))
 		synctest.Wait()
 		start := time.Now()
 		if err := s.Shutdown(t.Context()); err != nil || time.Since(start) > time.Second {
