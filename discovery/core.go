@@ -217,4 +217,7 @@ func (c *core) jitter(d time.Duration) time.Duration {
 	return d*3/4 + time.Duration(c.rng.Float64()*float64(d)/2)
 }
 
+// errStopped is why a neighbor left that no longer speaks the network's protocol: a node that ends says so first.
+var errStopped = errors.New("it stopped")
+
 var errNotMember = errors.New("it does not speak this network's protocol")

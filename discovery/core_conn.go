@@ -187,6 +187,9 @@ func (c *core) identified(p peer.ID, id identity) {
 		e.agent = id.agent
 	}
 	switch {
+	case !id.member && !first:
+		c.reject(e, closedNotMember, errStopped)
+		return
 	case !id.member:
 		c.reject(e, closedNotMember, errNotMember)
 		return

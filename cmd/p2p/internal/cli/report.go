@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p"
-	"github.com/lynn9388/p2p/discovery/mdns"
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
@@ -41,7 +40,7 @@ func (s *session) report(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var told mdns.Reason
+	var told string
 	for {
 		select {
 		case <-ctx.Done():
@@ -186,17 +185,15 @@ func eventText(e p2p.PeerEvent) string {
 	return v.text()
 }
 
-// printReason says once why nobody was found on the link, as long as there is nobody.
-func (s *session) printReason(told *mdns.Reason) error {
-	st := s.mdns.State()
-	if st.Reason == *told || fine(st.Reason) {
+// printReason says once why nobody was found on the link, as long as that is so.
+func (s *session) printReason(told *string) error {
+	text := s.reason()
+	if text == *told {
 		return nil
 	}
-	for _, p := range s.node.Peers() {
-		if p.State == p2p.StateNeighbor {
-			return nil
-		}
+	*told = text
+	if text == "" {
+		return nil
 	}
-	*told = st.Reason
-	return s.out.Printf("%s  nobody found yet: %s\n", time.Now().Format(time.TimeOnly), st.Text)
+	return s.out.Printf("%s  looking for others: %s\n", time.Now().Format(time.TimeOnly), text)
 }

@@ -257,8 +257,8 @@ func (s *session) access() string {
 // diagnose says what stands in the way of finding peers.
 func (s *session) diagnose() []string {
 	var out []string
-	if st := s.mdns.State(); !fine(st.Reason) {
-		out = append(out, st.Text)
+	if text := s.reason(); text != "" {
+		out = append(out, text)
 	}
 	for _, p := range s.node.Peers() {
 		if p.State == p2p.StateKnown && p.LastError != "" {
@@ -268,4 +268,20 @@ func (s *session) diagnose() []string {
 	return out
 }
 
-func fine(r mdns.Reason) bool { return r == mdns.Found || r == mdns.Starting }
+// reason says why nobody was found on the link. With neighbors it names only what keeps the node from looking.
+func (s *session) reason() string {
+	st := s.mdns.State()
+	switch st.Reason {
+	case mdns.Found, mdns.Starting:
+		return ""
+	case mdns.Refused, mdns.NotLooped:
+		return st.Text
+	case mdns.Stopped, mdns.NoInterface, mdns.NoAddress, mdns.LocalOnly, mdns.Container, mdns.Silent:
+	}
+	for _, p := range s.node.Peers() {
+		if p.State == p2p.StateNeighbor {
+			return ""
+		}
+	}
+	return st.Text
+}
