@@ -58,10 +58,12 @@ type conn struct {
 	cause   error // why the connection ended by itself; set before closed is closed
 }
 
-func newConn(s network.Stream, stall time.Duration) *conn {
+func newConn(s network.Stream, stall time.Duration) *conn { return connOver(s, PeerOf(s.Conn()), stall) }
+
+func connOver(s network.Stream, p Peer, stall time.Duration) *conn {
 	c := &conn{
 		stream:  s,
-		peer:    PeerOf(s.Conn()),
+		peer:    p,
 		writing: make(chan struct{}, 1),
 		closed:  make(chan struct{}),
 	}

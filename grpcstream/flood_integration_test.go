@@ -300,3 +300,22 @@ func TestFlood_ABusyAnswerKeepsTheTunnel(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
+
+// A tunnel with calls has memory reserved at the resource manager of the node that is called.
+func TestFlood_ATunnelReservesMemory(t *testing.T) {
+	server, _ := startServer(t, "tcp", ServerConfig{}, nil)
+	client := newHost(t, "tcp")
+	knows(client, server)
+	c := grpc_testing.NewTestServiceClient(plainClient(t, client, server.ID()))
+	if err := unaryOver(withTimeout(t, 10*time.Second), c, 1); err != nil {
+		t.Fatal(err)
+	}
+	var reserved int64
+	_ = server.Network().ResourceManager().ViewProtocol(TunnelProtocol(DefaultNetwork), func(scope network.ProtocolScope) error {
+		reserved = scope.Stat().Memory
+		return nil
+	})
+	if reserved < reserveMin {
+		t.Errorf("%d bytes are reserved", reserved)
+	}
+}
