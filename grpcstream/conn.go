@@ -58,7 +58,9 @@ type conn struct {
 	cause   error // why the connection ended by itself; set before closed is closed
 }
 
-func newConn(s network.Stream, stall time.Duration) *conn { return connOver(s, PeerOf(s.Conn()), stall) }
+func newConn(s network.Stream, stall time.Duration) *conn {
+	return connOver(s, PeerOf(s.Conn()), stall)
+}
 
 func connOver(s network.Stream, p Peer, stall time.Duration) *conn {
 	c := &conn{
