@@ -147,6 +147,7 @@ func TestAllowList_RemovedPeerIsLetGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
+		_ = s.SetReadDeadline(start.Add(10 * time.Second))
 		if _, err := s.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("the stream ended with %v", err)
 		}

@@ -3,6 +3,9 @@
 // A host speaks TCP (TLS 1.3 first, Noise second) and QUIC on the same port number. By itself it contacts nobody: it
 // uses no relay, asks no router for a port mapping, probes no reachability and looks up nothing. What it is given in
 // [Config.Libp2p] wins over what this package would set.
+//
+// libp2p's own records, errors only by default, go to standard error: a program says otherwise by
+// gologshim.SetDefaultHandler, of go-libp2p, before its first host, since libp2p knows one logger for the process.
 package host
 
 import (

@@ -171,6 +171,7 @@ func TestListen_TakenPortIsNamed(t *testing.T) {
 		{"another node", "127.0.0.1:" + port, "TCP", port},
 		{"another node, all addresses", ":" + port, "TCP", port},
 		{"another node, localhost", "localhost:" + port, "TCP", port},
+		{"another node, TCP alone", "/ip4/127.0.0.1/tcp/" + port, "TCP", port},
 		{"the TCP half", "127.0.0.1:" + tcpPort, "TCP", tcpPort},
 		{"the UDP half", "127.0.0.1:" + udpPort, "UDP", udpPort},
 		{"the UDP half, all addresses", ":" + udpPort, "UDP", udpPort},

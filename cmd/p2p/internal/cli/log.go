@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
+
+	"github.com/libp2p/go-libp2p/gologshim"
 )
 
 // newLogger returns a logger to w. The text handler quotes every value that is not plainly printable, so what peers chose
@@ -39,7 +41,10 @@ func (h startHandler) WithGroup(name string) slog.Handler {
 }
 
 // quietDependencies keeps what libraries print by themselves off the terminal: quic-go's advice on buffer sizes, which
-// is of no use on a LAN.
+// is of no use on a LAN, and libp2p's records.
 func quietDependencies() {
 	_ = os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+	if os.Getenv("GOLOG_LOG_LEVEL") == "" { // who sets it wants to see libp2p's records
+		gologshim.SetDefaultHandler(slog.DiscardHandler)
+	}
 }
