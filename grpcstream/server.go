@@ -194,11 +194,22 @@ func (s *Server) userServices() map[string]*registered {
 func (s *Server) Start(h corehost.Host) error {
 	s.life.Lock()
 	defer s.life.Unlock()
+	withdraw := func() {}
+	if s.isNew() && !slices.Contains(h.Mux().Protocols(), TunnelProtocol(s.cfg.Network)) { // else the start fails
+		withdraw = s.announce(h)
+	}
 	if err := s.serve(h); err != nil {
+		withdraw()
 		return err
 	}
-	s.withdraw = s.announce(h)
+	s.withdraw = withdraw
 	return nil
+}
+
+func (s *Server) isNew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == serverNew
 }
 
 func (s *Server) serve(h corehost.Host) error {

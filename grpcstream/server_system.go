@@ -1,6 +1,8 @@
 package grpcstream
 
 import (
+	"io"
+
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -47,7 +49,10 @@ func (s *Server) SetServing(service string, ok bool) {
 	s.health.SetServingStatus(service, status)
 }
 
-// announce makes the services visible in identify. It returns the function that takes them back.
+// announce makes the services visible in identify. It returns the function that takes them back. Neither the handlers
+// set nor those removed are told to the connected peers one by one, since identify takes ten pushes from one subnet and
+// then one each five seconds, drops the others, and may take two of them out
+// of order: the caller tells them by the tunnel's handler, set afterwards, and the last removal tells of all.
 func (s *Server) announce(h corehost.Host) (withdraw func()) {
 	var pids []protocol.ID
 	for _, name := range s.Services() {
@@ -57,11 +62,15 @@ func (s *Server) announce(h corehost.Host) (withdraw func()) {
 		pids = []protocol.ID{manyServices(s.cfg.Network)}
 	}
 	for _, pid := range pids {
-		h.SetStreamHandler(pid, func(st network.Stream) { _ = st.ResetWithError(network.StreamProtocolViolation) })
+		h.Mux().AddHandler(pid, refuseStream)
 	}
 	return func() {
-		for _, pid := range pids {
-			h.RemoveStreamHandler(pid)
+		for i, pid := range pids {
+			if i < len(pids)-1 {
+				h.Mux().RemoveHandler(pid)
+			} else {
+				h.RemoveStreamHandler(pid)
+			}
 		}
 	}
 }
@@ -80,3 +89,11 @@ func registrarOf(register func(*collector)) *collector {
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (c *collector) RegisterService(desc *grpc.ServiceDesc, impl any) { c.desc, c.impl = desc, impl }
+
+// refuseStream resets a stream opened on an announcement.
+func refuseStream(_ protocol.ID, rwc io.ReadWriteCloser) error {
+	if st, ok := rwc.(network.Stream); ok {
+		return st.ResetWithError(network.StreamProtocolViolation)
+	}
+	return rwc.Close()
+}
