@@ -139,7 +139,7 @@ func (r *running) openDiscovery() error {
 		Low: c.low, High: c.high,
 		Member: grpcstream.TunnelProtocol(c.network),
 		Allow:  r.allow.Allows,
-		InUse:  r.channel.InUse,
+		InUse:  func(p peer.ID) bool { return r.channel.InUse(p) || r.node.server.InUse(p) },
 		Book:   r.book,
 		Logger: r.log,
 	})
@@ -152,14 +152,19 @@ func (r *running) openDiscovery() error {
 	return nil
 }
 
-// askNeighbors asks one neighbor for its neighbors' signed records.
-func (r *running) askNeighbors(ctx context.Context, p peer.ID) ([][]byte, error) {
-	found, err := neighbors.Ask(ctx, r.channel.Peer(p.String()), neighbors.MaxRecords)
-	var out [][]byte
-	for _, n := range found {
-		out = append(out, n.Envelope)
+// askNeighbors asks one neighbor for its neighbors' signed records. It is asked over a tunnel of the question's own:
+// one of the node's channel would stay open, and make every peer that was asked look like one in use.
+func (r *running) askNeighbors(ctx context.Context, p peer.ID) (envelopes [][]byte, err error) {
+	cc, err := r.channel.NewClient(p.String())
+	if err != nil {
+		return nil, err
 	}
-	return out, err
+	defer func() { err = errors.Join(err, cc.Close()) }()
+	found, err := neighbors.Ask(ctx, cc, neighbors.MaxRecords)
+	for _, n := range found {
+		envelopes = append(envelopes, n.Envelope)
+	}
+	return envelopes, err
 }
 
 // background runs a part until the node ends. A part that ends before is the end of the node.

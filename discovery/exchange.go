@@ -17,7 +17,8 @@ const (
 	askAtOnce = 4
 	// askAgain is how long a peer is not asked again.
 	askAgain = 3 * time.Second
-	// askHungry and askSated are how often somebody is asked below and above the low mark.
+	// askHungry and askSated are the shortest and the longest time from one question to the next. It doubles while
+	// nothing happens among the peers, and is the longest one above the low mark.
 	askHungry = time.Second
 	askSated  = time.Minute
 )
@@ -25,8 +26,8 @@ const (
 // Ask asks a connected peer for its neighbors and returns their signed records. It must respect ctx.
 type Ask func(ctx context.Context, p peer.ID) ([][]byte, error)
 
-// Exchange is a [Source] that asks the neighbors for theirs: each peer when it connects, one at random each second
-// while the keeper has fewer neighbors than its low mark, and one each minute otherwise.
+// Exchange is a [Source] that asks the neighbors for theirs: each peer when it connects, and one at random each minute,
+// or sooner while the keeper has fewer neighbors than its low mark and something happens among the peers.
 type Exchange struct {
 	k   *Keeper
 	ask Ask
@@ -81,27 +82,43 @@ func (x *Exchange) Run(ctx context.Context, h corehost.Host, _ func(peer.AddrInf
 			x.k.log.Debug("asked for neighbors", "peer", p, "records", len(records), "accepted", n)
 		})
 	}
+	news := make(chan struct{}, 1)
 	wg.Go(func() {
 		for e := range events {
 			if e.Kind == PeerConnected {
 				question(e.Peer.ID)
+			}
+			select {
+			case news <- struct{}{}:
+			default:
 			}
 		}
 	})
 	for _, p := range x.k.Neighbors() {
 		question(p)
 	}
-	for last := time.Now(); ; {
+	pause, last := askHungry, time.Now()
+	for {
+		wait := time.NewTimer(time.Until(last.Add(pause*3/4 + rand.N(pause/2))))
 		select {
 		case <-ctx.Done():
+			wait.Stop()
 			return nil
-		case <-time.After(askHungry*3/4 + rand.N(askHungry/2)):
-		}
-		neighbors := x.k.Neighbors()
-		if len(neighbors) == 0 || len(neighbors) >= x.k.core.cfg.Low && time.Since(last) < askSated {
+		case <-news:
+			wait.Stop()
+			if len(x.k.Neighbors()) < x.k.core.cfg.Low {
+				pause = askHungry
+			}
 			continue
+		case <-wait.C:
 		}
-		last = time.Now()
-		question(neighbors[rand.IntN(len(neighbors))])
+		last, pause = time.Now(), min(2*pause, askSated)
+		neighbors := x.k.Neighbors()
+		if len(neighbors) >= x.k.core.cfg.Low {
+			pause = askSated
+		}
+		if len(neighbors) > 0 {
+			question(neighbors[rand.IntN(len(neighbors))])
+		}
 	}
 }

@@ -65,6 +65,14 @@ func (l *callLimits) removeTunnel(p *peerLimit) {
 	l.forgetLocked(p)
 }
 
+// calling tells whether calls of the peer run or wait.
+func (l *callLimits) calling(id peer.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.peers[id]
+	return p != nil && p.present.Load() > 0
+}
+
 func (l *callLimits) forgetLocked(p *peerLimit) {
 	if p.tunnels == 0 && p.present.Load() == 0 && l.peers[p.id] == p {
 		delete(l.peers, p.id)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 )
@@ -188,6 +189,9 @@ func (s *Server) userServices() map[string]*registered {
 	maps.DeleteFunc(users, func(name string, _ *registered) bool { return isSystemService(name) })
 	return users
 }
+
+// InUse tells whether calls of the peer run now.
+func (s *Server) InUse(p peer.ID) bool { return s.limits.calling(p) }
 
 // Start begins to serve the peers of h and announces the services. It returns at once; calls are served in the
 // background until [Server.Shutdown]. The host stays the caller's. A server starts once.
