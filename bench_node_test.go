@@ -32,6 +32,7 @@ func BenchmarkIdleNeighbor(b *testing.B) {
 
 // measureIdle opens idleNeighbors connections with a call on each, and reports what one of them holds afterwards.
 func measureIdle(b *testing.B, dial func(i int) grpc.ClientConnInterface) {
+	b.Helper()
 	before, routines := inUse()
 	for i := range idleNeighbors {
 		if err := dial(i).Invoke(b.Context(), "/bench.Bench/Echo", wrapperspb.Bytes(nil), new(wrapperspb.BytesValue)); err != nil {

@@ -32,8 +32,10 @@ type sample struct {
 // The slices of all arms are run, interleaved, by the line of the baseline; with a filter that leaves that line out
 // there is nothing to report.
 func compare(b *testing.B, arms []arm, run func(ctx context.Context, a arm) (sample, error)) {
+	b.Helper()
 	samples := make(map[string][]sample)
 	slice := func(b *testing.B, a arm) sample {
+		b.Helper()
 		s, err := run(b.Context(), a)
 		if err != nil {
 			b.Fatalf("%s: %v", a.name, err)
@@ -60,6 +62,7 @@ func compare(b *testing.B, arms []arm, run func(ctx context.Context, a arm) (sam
 }
 
 func reportRatios(b *testing.B, base, own []sample) {
+	b.Helper()
 	if len(base) == 0 || len(own) != len(base) {
 		b.Skip("run it together with the baseline")
 	}
@@ -81,6 +84,7 @@ func reportRatios(b *testing.B, base, own []sample) {
 
 // report shows the quartiles of values.
 func report(b *testing.B, name string, values []float64) {
+	b.Helper()
 	slices.Sort(values)
 	at := func(q float64) float64 { return values[int(q*float64(len(values)-1)+0.5)] }
 	b.ReportMetric(at(0.25), name+"-q1")

@@ -44,8 +44,10 @@ func TestNewNode_KeepsTheErrorsOfBadOptions(t *testing.T) {
 	if err == nil {
 		t.Fatal("StartServer accepted them")
 	}
-	for _, want := range []string{"WithName", "WithNetwork", "WithNeighbors", "WithHome", "WithIdentity", "WithAllow:", "WithAllowFile",
-		"WithAuthorizer", "WithDiscovery:", "WithDiscoveryTimeout", "WithShutdownTimeout", "WithLogger", "option is nil"} {
+	for _, want := range []string{
+		"WithName", "WithNetwork", "WithNeighbors", "WithHome", "WithIdentity", "WithAllow:", "WithAllowFile",
+		"WithAuthorizer", "WithDiscovery:", "WithDiscoveryTimeout", "WithShutdownTimeout", "WithLogger", "option is nil",
+	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not name %s: %v", want, err)
 		}
@@ -120,7 +122,7 @@ func TestNode_CloseBeforeTheStart(t *testing.T) {
 }
 
 func TestNode_AFailedStartIsFinal(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it opens at once
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

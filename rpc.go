@@ -3,9 +3,9 @@ package p2p
 import (
 	"context"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/lynn9388/p2p/grpcstream"
 )
 

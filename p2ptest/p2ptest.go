@@ -65,7 +65,7 @@ func Start(tb testing.TB, count int, setup func(i int, n *p2p.Node), opts ...p2p
 	if count < 2 {
 		return nodes
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
 	defer cancel()
 	for i, n := range nodes {
 		if err := n.AwaitPeers(ctx, 1); err != nil {
