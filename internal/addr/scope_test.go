@@ -84,7 +84,7 @@ func TestScope_WiderIsGreater(t *testing.T) {
 }
 
 func TestHostPort(t *testing.T) {
-	for a, want := range map[string]string{
+	tests := map[string]string{
 		"/ip4/192.0.2.1/tcp/9388":              "192.0.2.1:9388",
 		"/ip4/192.0.2.1/udp/9388/quic-v1":      "192.0.2.1:9388",
 		"/ip6/2001:db8::1/tcp/1/p2p/" + someID: "[2001:db8::1]:1",
@@ -96,8 +96,10 @@ func TestHostPort(t *testing.T) {
 		"/p2p/" + someID:                       "",
 		"/ip4/192.0.2.1/tcp/1/p2p-circuit":     "",
 		"/dns/\x1b[2J/tcp/1":                   "",
+
 		"/ip4/192.0.2.1/tcp/1/p2p/" + someID + "/p2p-circuit/p2p/" + someID: "",
-	} {
+	}
+	for a, want := range tests {
 		got, ok := addr.HostPort(ma.StringCast(a))
 		if got != want || ok != (want != "") {
 			t.Errorf("%s: %q, %v", a, got, ok)
