@@ -224,7 +224,7 @@ func (b *Bootstrap) warn(j *joint, kind EventKind, now, old peer.ID, at ma.Multi
 		})
 		return
 	}
-	b.log.Warn(err.Error(), "addr", j.text)
+	b.log.Warn("joining", "addr", j.text, "err", err)
 }
 
 // key is what a pin at address a of j is remembered by: what the user wrote if that is one place, and each place on its

@@ -51,7 +51,6 @@ func reasonOf(code network.ConnErrorCode) closeReason {
 }
 
 var (
-	zeroTime        time.Time
 	errDisconnected = errors.New("disconnected by the user")
 	errMadeRoom     = errors.New("let go: it was one more than the node keeps")
 	errLetGo        = errors.New("it let this node go: it has neighbors enough")
@@ -97,37 +96,7 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	if c.now.Sub(e.up) >= steady {
 		e.fails, e.full = 0, 0
 	}
-	switch why := e.why; {
-	case why == closedUnknown && remote == closedUnknown, why == closedDead:
-		e.left = errVanished
-		if wasNeighbor || !e.lost.IsZero() {
-			c.lose(e)
-			break
-		}
-		e.fails++
-		e.next = c.now.Add(c.backoff(e))
-	case why == closedUnknown && remote == closedFull, why == closedFull:
-		if why == closedUnknown {
-			e.left = errLetGo
-		}
-		e.full++
-		e.lost, e.asked = zeroTime, false
-		e.next = c.now.Add(c.jitter(capped(fullBase, e.full-1, fullMax)))
-	default:
-		if why == closedUnknown {
-			e.left = errRefused
-			if remote == closedNotMember {
-				e.left = errNotMember
-			}
-		}
-		e.fails++
-		e.lost, e.asked = zeroTime, false
-		e.next = c.now.Add(c.jitter(capped(refusedBase, e.fails-1, refusedMax)))
-		if why == closedNotMember && e.wasMember {
-			c.lose(e) // it is shutting down, and may be started again
-			e.next = c.now.Add(c.jitter(time.Second))
-		}
-	}
+	c.ended(e, remote, wasNeighbor)
 	c.demote(e)
 	if e.left != nil {
 		e.lastErr = e.left.Error()
@@ -137,6 +106,51 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
 	if len(e.addrs) == 0 && !e.sticky && !e.busy {
 		c.drop(e) // it came by itself and never said where it listens
+	}
+}
+
+// ended decides when a peer whose last connection ended is dialed again.
+func (c *core) ended(e *entry, remote closeReason, wasNeighbor bool) {
+	here := e.why
+	why := here
+	if here == closedUnknown {
+		why = remote
+	}
+	switch why {
+	case closedUnknown, closedDead:
+		e.left = errVanished
+		if wasNeighbor || !e.lost.IsZero() {
+			c.lose(e)
+			return
+		}
+		e.fails++
+		e.next = c.now.Add(c.backoff(e))
+	case closedFull:
+		if here == closedUnknown {
+			e.left = errLetGo
+		}
+		e.full++
+		e.lost, e.asked = time.Time{}, false
+		e.next = c.now.Add(c.jitter(capped(fullBase, e.full-1, fullMax)))
+	case closedNotMember, closedNotAllow, closedByUser:
+		c.parted(e, here, why)
+	}
+}
+
+// parted is ended for peers that do not want each other.
+func (c *core) parted(e *entry, here, why closeReason) {
+	if here == closedUnknown {
+		e.left = errRefused
+		if why == closedNotMember {
+			e.left = errNotMember
+		}
+	}
+	e.fails++
+	e.lost, e.asked = time.Time{}, false
+	e.next = c.now.Add(c.jitter(capped(refusedBase, e.fails-1, refusedMax)))
+	if here == closedNotMember && e.wasMember {
+		c.lose(e) // it is shutting down, and may be started again
+		e.next = c.now.Add(c.jitter(time.Second))
 	}
 }
 
@@ -161,18 +175,17 @@ func (c *core) lose(e *entry) {
 		}
 	}
 	if n > maxLost {
-		oldest.lost = zeroTime
+		oldest.lost = time.Time{}
 	}
 }
 
 // identity is what identify says of a connected peer.
 type identity struct {
-	protocolsKnown bool
-	member         bool
-	agent          string
-	addrs          []ma.Multiaddr // accepted for the connection they came over
-	record         []byte
-	seq            uint64
+	member bool
+	agent  string
+	addrs  []ma.Multiaddr // accepted for the connection they came over
+	record []byte
+	seq    uint64
 }
 
 // identified takes what identify said; it says it again when something changes.
@@ -198,7 +211,7 @@ func (c *core) identified(p peer.ID, id identity) {
 		return
 	}
 	e.member, e.wasMember, e.unwanted = true, true, false
-	e.lost, e.failed, e.lastErr, e.told, e.asked = zeroTime, zeroTime, "", false, false
+	e.lost, e.failed, e.lastErr, e.told, e.asked = time.Time{}, time.Time{}, "", false, false
 	if len(id.addrs) > 0 {
 		c.replace(e, id.addrs)
 	}
@@ -263,10 +276,8 @@ func (c *core) demote(e *entry) {
 // over. It returns when it wants to be called again.
 func (c *core) settle() (wake time.Time) {
 	for _, e := range c.peers {
-		if e.conns == 0 {
-			continue
-		}
 		switch {
+		case e.conns == 0:
 		case !e.identified:
 			if late := e.newest.Add(identifyWithin); c.now.Before(late) {
 				wake = earlier(wake, late)
@@ -274,33 +285,41 @@ func (c *core) settle() (wake time.Time) {
 				e.newest = c.now
 				c.close(e, closedDead, errVanished)
 			}
-		case e.unwanted:
-			if !c.inUse(e.id) {
-				c.close(e, e.why, e.left)
-			}
-			wake = earlier(wake, c.now.Add(recheck))
-		case c.cfg.Allow != nil && !c.cfg.Allow(e.id):
-			c.reject(e, closedNotAllow, errNotAllowed)
-		case e.why != closedUnknown:
-			// A connection that came while the others were being closed.
-			if again := e.closed.Add(time.Second); c.now.Before(again) {
-				wake = earlier(wake, again)
-			} else {
-				c.close(e, e.why, e.left)
-			}
-		case e.neighbor, !e.member:
-		case c.neighbors < c.cfg.High || e.sticky:
-			c.promote(e)
-		case c.now.Before(e.grace):
-			wake = earlier(wake, e.grace)
-		case c.inUse(e.id):
-			wake = earlier(wake, c.now.Add(recheck))
 		default:
-			c.makeRoom(e)
+			wake = earlier(wake, c.settleOne(e))
+			if c.cfg.Allow != nil {
+				wake = earlier(wake, c.now.Add(recheck))
+			}
 		}
-		if c.cfg.Allow != nil {
-			wake = earlier(wake, c.now.Add(recheck))
+	}
+	return wake
+}
+
+// settleOne is settle for one that is identified.
+func (c *core) settleOne(e *entry) (wake time.Time) {
+	switch {
+	case e.unwanted:
+		if !c.inUse(e.id) {
+			c.close(e, e.why, e.left)
 		}
+		return c.now.Add(recheck)
+	case !c.allowed(e.id):
+		c.reject(e, closedNotAllow, errNotAllowed)
+	case e.why != closedUnknown:
+		// A connection that came while the others were being closed.
+		if again := e.closed.Add(time.Second); c.now.Before(again) {
+			return again
+		}
+		c.close(e, e.why, e.left)
+	case e.neighbor, !e.member:
+	case c.neighbors < c.cfg.High || e.sticky:
+		c.promote(e)
+	case c.now.Before(e.grace):
+		return e.grace
+	case c.inUse(e.id):
+		return c.now.Add(recheck)
+	default:
+		c.makeRoom(e)
 	}
 	return wake
 }

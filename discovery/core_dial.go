@@ -23,7 +23,7 @@ const (
 	// comes back, as after a cut cable, is a neighbor again within seconds.
 	redialFirst = 100 * time.Millisecond
 	redialBase  = 250 * time.Millisecond
-	redialMin   = time.Second
+	redialHeard = time.Second
 	redialNear  = 1500 * time.Millisecond
 	redialSoon  = 3 * time.Minute
 	// redialRefused is the ceiling where the machine answers and the program does not: it ended, and when it is started
@@ -107,27 +107,7 @@ func (c *core) pings() (wake time.Time) {
 // dials starts the dials that are due. Whom the user named and the lost come first and whatever the number of
 // neighbors; candidates only below the low mark.
 func (c *core) dials() (wake time.Time) {
-	var urgent, candidates []*entry
-	pending := 0 // dials and connections that may yet become neighbors
-	for _, e := range c.peers {
-		if e.busy || e.conns > 0 && !e.neighbor && e.outbound && !e.unwanted {
-			pending++
-		}
-		if e.busy || e.conns > 0 || len(e.addrs) == 0 {
-			continue
-		}
-		if !e.lost.IsZero() && c.now.Sub(e.lost) > lostFor {
-			e.lost = zeroTime
-		}
-		if c.neighbors >= c.cfg.High && !e.sticky {
-			e.asked = false
-		}
-		if e.asked || e.sticky || !e.lost.IsZero() {
-			urgent = append(urgent, e)
-		} else {
-			candidates = append(candidates, e)
-		}
-	}
+	urgent, candidates, pending := c.waiting()
 	want := c.cfg.Low - c.neighbors - pending
 	c.rng.Shuffle(len(urgent), func(i, j int) { urgent[i], urgent[j] = urgent[j], urgent[i] })
 	for _, e := range urgent {
@@ -146,6 +126,37 @@ func (c *core) dials() (wake time.Time) {
 		}
 	}
 	return wake
+}
+
+// waiting returns who may be dialed, and how many dials and connections may yet become neighbors.
+func (c *core) waiting() (urgent, candidates []*entry, pending int) {
+	for _, e := range c.peers {
+		if e.busy || e.conns > 0 {
+			if e.busy || !e.neighbor && e.outbound && !e.unwanted {
+				pending++
+			}
+			continue
+		}
+		c.tire(e)
+		switch {
+		case len(e.addrs) == 0:
+		case e.asked || e.sticky || !e.lost.IsZero():
+			urgent = append(urgent, e)
+		default:
+			candidates = append(candidates, e)
+		}
+	}
+	return urgent, candidates, pending
+}
+
+// tire ends what makes a dial urgent, when that has lasted too long or there are neighbors enough.
+func (c *core) tire(e *entry) {
+	if !e.lost.IsZero() && c.now.Sub(e.lost) > lostFor {
+		e.lost = time.Time{}
+	}
+	if c.neighbors >= c.cfg.High && !e.sticky {
+		e.asked = false
+	}
 }
 
 // ranked orders candidates: fewest failures first, then those of which fewest neighbors share the network, by lot
@@ -176,7 +187,7 @@ func (c *core) start(e *entry) time.Time {
 		return e.next
 	}
 	if _, ok := c.inflight[e.id]; ok {
-		return zeroTime // forgotten and found again meanwhile
+		return time.Time{} // forgotten and found again meanwhile
 	}
 	if _, ok := c.banned[e.id]; ok || !c.allowed(e.id) {
 		e.asked = false
@@ -184,7 +195,7 @@ func (c *core) start(e *entry) time.Time {
 		return e.next
 	}
 	if len(c.inflight) >= maxDials {
-		return zeroTime // the end of a dial wakes
+		return time.Time{} // the end of a dial wakes
 	}
 	if !c.budget.AllowN(c.now, 1) {
 		return c.now.Add(time.Duration(float64(time.Second) / c.cfg.DialRate))
@@ -193,7 +204,7 @@ func (c *core) start(e *entry) time.Time {
 	c.inflight[e.id] = struct{}{}
 	c.touch(e)
 	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e), on: e.fails%4 == 3})
-	return zeroTime
+	return time.Time{}
 }
 
 // dialed takes the end of a dial.

@@ -10,13 +10,9 @@ import (
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
-// found takes addresses of a peer that were accepted already. fast is the doubt that the connection to a connected
-// peer still works, since it is said to be elsewhere.
+// found takes addresses of a peer that were accepted already.
 func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
-	if p == c.self || p == "" || len(addrs) == 0 {
-		return
-	}
-	if _, ok := c.banned[p]; ok {
+	if _, ok := c.banned[p]; ok || p == c.self || p == "" || len(addrs) == 0 {
 		return
 	}
 	e, known := c.peers[p]
@@ -24,35 +20,39 @@ func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
 		if e = c.add(p, from.Source); e == nil {
 			return
 		}
-	}
-	changed := c.merge(e, addrs, from.Explicit)
-	if !known {
 		e.next = c.now.Add(c.turn(p, from))
 	}
+	changed := c.merge(e, addrs, from.Explicit)
 	direct := !from.secondhand
-	if direct && (changed || !e.direct) && e.conns == 0 {
-		e.told = false
+	switch {
+	case e.conns == 0:
+		c.hasten(e, from, changed && known)
+		e.told = e.told && (!direct || e.direct && !changed)
+		if changed {
+			c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
+		}
+	case changed && direct && !from.Explicit: // it is said to be elsewhere: does the connection still work?
+		c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
 	}
 	e.direct = e.direct || direct
-	if from.Explicit && e.full == 0 {
-		e.asked, e.next = true, c.now
-	}
-	switch {
-	case e.conns > 0 && changed && direct && !from.Explicit:
-		c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
-	case e.conns == 0 && direct && !e.lost.IsZero():
-		// Somebody heard of it just now: it may be back.
-		if soon := e.tried.Add(redialMin); soon.Before(e.next) {
-			e.next = soon
-		}
-	case changed && e.conns == 0 && e.full == 0 && known:
-		e.fails, e.next = 0, c.now
-	}
-	if changed && e.conns == 0 {
-		c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
-	}
 	if !known {
 		c.emit(PeerFound, e, nil)
+	}
+}
+
+// hasten brings forward the dial of a peer that is not connected, if what was heard of it gives a reason.
+func (c *core) hasten(e *entry, from Origin, changed bool) {
+	switch {
+	case e.full > 0: // it let this node go
+	case from.Explicit:
+		e.asked, e.next = true, c.now
+	case !from.secondhand && !e.lost.IsZero():
+		// Somebody heard of it just now: it may be back.
+		if soon := e.tried.Add(redialHeard); soon.Before(e.next) {
+			e.next = soon
+		}
+	case changed:
+		e.fails, e.next = 0, c.now
 	}
 }
 
@@ -175,7 +175,7 @@ func (c *core) ban(p peer.ID) {
 	}
 	c.banned[p] = struct{}{}
 	if e := c.peers[p]; e != nil {
-		e.sticky, e.asked, e.lost = false, false, zeroTime
+		e.sticky, e.asked, e.lost = false, false, time.Time{}
 		if e.conns > 0 {
 			c.close(e, closedByUser, errDisconnected)
 		}

@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -356,5 +357,25 @@ func TestUnreachable_SaysBothWays(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q does not say %q", got, want)
 		}
+	}
+}
+
+func TestCore_TheLotSparesMostNewcomers(t *testing.T) {
+	stayed := 0
+	for range 100 {
+		o := newOne(KeeperConfig{Low: 5, High: 5})
+		for i := range 5 {
+			o.arrive(peer.ID(fmt.Sprint("p", i)), false)
+		}
+		o.pass(time.Minute)
+		o.rng = rand.New(rand.NewPCG(uint64(stayed), rand.Uint64()))
+		o.arrive("newcomer", false)
+		o.pass(grace + time.Second)
+		if o.peers["newcomer"].neighbor {
+			stayed++
+		}
+	}
+	if stayed < 60 {
+		t.Errorf("%d of 100 newcomers stayed, want about 83", stayed)
 	}
 }

@@ -92,7 +92,7 @@ func TestCore_RestartOfAllStaysWithinTheBudget(t *testing.T) {
 	s.run(time.Second)
 	for _, id := range s.order {
 		n := s.nodes[id]
-		n.dead, n.dials, n.wake = false, nil, zeroTime
+		n.dead, n.dials, n.wake = false, nil, time.Time{}
 		n.c = newCore(id, KeeperConfig{}, n.c.rng)
 	}
 	s.lan()

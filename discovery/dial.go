@@ -69,7 +69,9 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 			go func() { done <- dialPeer(dctx, n, p) }()
 			if err := <-done; err == nil {
 				cancel()
-				<-done
+				if second := <-done; second != nil {
+					k.log.Debug("the other dial ended", "peer", p, "err", oneLine(second))
+				}
 				return k.dialResult(ctx, p, timeout, nil)
 			}
 		}
@@ -134,8 +136,7 @@ func plain(p peer.ID, err error) error {
 	var texts []string
 	refused := true
 	for _, te := range de.DialErrors {
-		var mismatch sec.ErrPeerIDMismatch
-		if errors.As(te.Cause, &mismatch) {
+		if mismatch, ok := errors.AsType[sec.ErrPeerIDMismatch](te.Cause); ok {
 			wrong.got = mismatch.Actual
 			wrong.addrs = append(wrong.addrs, te.Address)
 			continue

@@ -43,59 +43,20 @@ func (x *Exchange) String() string { return "exchange" }
 func (x *Exchange) Run(ctx context.Context, h corehost.Host, _ func(peer.AddrInfo)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	q := questions{x: x, h: h, asked: make(map[peer.ID]time.Time), slots: make(chan struct{}, askAtOnce)}
+	defer q.wg.Wait()
 	events := x.k.Events(ctx)
-	asked := make(map[peer.ID]time.Time)
-	var mu sync.Mutex
-	slots := make(chan struct{}, askAtOnce)
-	question := func(p peer.ID) {
-		mu.Lock()
-		now := time.Now()
-		if last, ok := asked[p]; ok && now.Sub(last) < askAgain {
-			mu.Unlock()
-			return
-		}
-		for q, last := range asked {
-			if now.Sub(last) >= askAgain {
-				delete(asked, q)
-			}
-		}
-		asked[p] = now
-		mu.Unlock()
-		wg.Go(func() {
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			defer func() { <-slots }()
-			actx, cancel := context.WithTimeout(ctx, askTimeout)
-			defer cancel()
-			scope := ScopeTo(h.Network(), p) // before: afterwards it may be gone
-			records, err := x.ask(actx, p)
-			if err != nil {
-				x.k.log.Debug("cannot ask for neighbors", "peer", p, "err", oneLine(err))
-				return
-			}
-			n := x.k.FoundRecords(records, Origin{Source: x.String(), Scope: scope})
-			x.k.log.Debug("asked for neighbors", "peer", p, "records", len(records), "accepted", n)
-		})
-	}
 	news := make(chan struct{}, 1)
-	wg.Go(func() {
+	q.wg.Go(func() {
 		for e := range events {
 			if e.Kind == PeerConnected {
-				question(e.Peer.ID)
+				q.put(ctx, e.Peer.ID)
 			}
-			select {
-			case news <- struct{}{}:
-			default:
-			}
+			signal(news)
 		}
 	})
 	for _, p := range x.k.Neighbors() {
-		question(p)
+		q.put(ctx, p)
 	}
 	pause, last := askHungry, time.Now()
 	for {
@@ -118,7 +79,55 @@ func (x *Exchange) Run(ctx context.Context, h corehost.Host, _ func(peer.AddrInf
 			pause = askSated
 		}
 		if len(neighbors) > 0 {
-			question(neighbors[rand.IntN(len(neighbors))])
+			q.put(ctx, neighbors[rand.IntN(len(neighbors))])
 		}
 	}
+}
+
+// questions are those of one run.
+type questions struct {
+	x     *Exchange
+	h     corehost.Host
+	wg    sync.WaitGroup
+	slots chan struct{}
+
+	mu    sync.Mutex
+	asked map[peer.ID]time.Time
+}
+
+// put asks p in the background, unless it was asked a moment ago.
+func (q *questions) put(ctx context.Context, p peer.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
+	for o, last := range q.asked {
+		if now.Sub(last) >= askAgain {
+			delete(q.asked, o)
+		}
+	}
+	if _, ok := q.asked[p]; ok {
+		return
+	}
+	q.asked[p] = now
+	q.wg.Go(func() { q.ask(ctx, p) })
+}
+
+func (q *questions) ask(ctx context.Context, p peer.ID) {
+	select {
+	case q.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-q.slots }()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	k := q.x.k
+	scope := ScopeTo(q.h.Network(), p) // before: afterwards it may be gone
+	records, err := q.x.ask(ctx, p)
+	if err != nil {
+		k.log.Debug("cannot ask for neighbors", "peer", p, "err", oneLine(err))
+		return
+	}
+	n := k.FoundRecords(records, Origin{Source: q.x.String(), Scope: scope})
+	k.log.Debug("asked for neighbors", "peer", p, "records", len(records), "accepted", n)
 }

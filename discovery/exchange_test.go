@@ -79,7 +79,7 @@ func TestExchange_AsksWithinBounds(t *testing.T) {
 		time.Sleep(time.Minute)
 		as.mu.Lock()
 		defer as.mu.Unlock()
-		if n := as.asked[bh.ID()]; n < 5 || n > 21 {
+		if n := as.asked[bh.ID()]; n < 2 || n > 21 {
 			t.Errorf("asked %d times in a minute, want at most each %v", n, askAgain)
 		}
 	})

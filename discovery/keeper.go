@@ -128,7 +128,7 @@ func (k *Keeper) Follow(ctx context.Context, s Source) error {
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
 		err := s.Run(ctx, k.h, func(info peer.AddrInfo) { k.Found(info, o) })
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		}
 		k.log.Debug("source ended and is run again", "source", o.Source, "err", err)
 		select {

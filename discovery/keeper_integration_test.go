@@ -229,9 +229,12 @@ func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool {
 	g.dials.Add(1)
 	return false
 }
-func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool                              { return true }
+
+func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
 func (g *gate) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool { return true }
-func (g *gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason)          { return true, 0 }
+
+func (g *gate) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
 
 func TestKeeper_BadAddressesAreNotDialed(t *testing.T) {
 	var g gate

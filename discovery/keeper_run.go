@@ -157,9 +157,9 @@ func (k *Keeper) tell(e Event) {
 	case PeerLeft:
 		k.log.Info("neighbor left", append(short, "err", e.Err)...)
 	case PeerUnreachable, PeerClone, PeerIdentityRefused, PeerIdentityChanged:
-		k.log.Warn(e.Err.Error())
+		k.log.Warn(e.Err.Error()) //nolint:sloglint // it is a message for a person, whole and clean
 	case PeerFound, PeerConnected:
-		k.log.Debug("peer "+string(e.Kind), append(short, "source", e.Peer.Source)...)
+		k.log.Debug("peer", append(short, "kind", string(e.Kind), "source", e.Peer.Source)...)
 	}
 }
 

@@ -3,10 +3,7 @@ package discovery
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +19,7 @@ import (
 
 const testMember protocol.ID = "/p2p/test/grpc/1.0.0"
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // node is a host with all of discovery except mDNS, over real sockets.
 type node struct {
@@ -36,6 +33,7 @@ type node struct {
 type netw struct {
 	mu    sync.Mutex
 	nodes map[peer.ID]*node
+	all   []*node // also those that were stopped, and clones
 }
 
 func (w *netw) ask(from corehost.Host) Ask {
@@ -72,7 +70,7 @@ func (w *netw) add(tb testing.TB, hc host.Config, kc KeeperConfig, bc BootstrapC
 		bc.Logger = kc.Logger
 	}
 	n := &node{h: h, k: k, b: NewBootstrap(bc)}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it ends when the cleanup stops the node
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = k.Run(ctx) })
 	wg.Go(func() { _ = k.Follow(ctx, n.b) })
@@ -91,6 +89,7 @@ func (w *netw) add(tb testing.TB, hc host.Config, kc KeeperConfig, bc BootstrapC
 		tb.Cleanup(w.close)
 	}
 	w.nodes[h.ID()] = n
+	w.all = append(w.all, n)
 	w.mu.Unlock()
 	return n
 }
@@ -98,7 +97,7 @@ func (w *netw) add(tb testing.TB, hc host.Config, kc KeeperConfig, bc BootstrapC
 // close stops all nodes at once.
 func (w *netw) close() {
 	w.mu.Lock()
-	all := slices.Collect(maps.Values(w.nodes))
+	all := w.all
 	w.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, n := range all {

@@ -19,10 +19,11 @@ import (
 // pingProtocol is libp2p's: 32 bytes that come back. https://github.com/libp2p/specs/blob/master/ping/ping.md
 const (
 	pingProtocol protocol.ID = "/ipfs/ping/1.0.0"
-	pingSize                 = 32
-	// stall is by how much the end of a ping may be late before it counts for nothing.
-	stall = 50 * time.Millisecond
+	pingSize     int         = 32
 )
+
+// stall is by how much the end of a ping may be late before it counts for nothing.
+const stall = 50 * time.Millisecond
 
 // ping looks whether each of the connections to a peer still works, and closes those that do not. One look per peer
 // is under way at a time, except that a short one does not wait for a long one.

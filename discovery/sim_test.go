@@ -146,10 +146,6 @@ func (s *sim) look(id peer.ID) {
 	}
 }
 
-func (s *sim) reach(a, b peer.ID) bool {
-	return !s.nodes[a].dead && !s.nodes[b].dead && s.side[a] == s.side[b]
-}
-
 func (s *sim) perform(id peer.ID, a action) {
 	n := s.nodes[id]
 	switch a.kind {
@@ -167,6 +163,7 @@ func (s *sim) perform(id peer.ID, a action) {
 		default:
 			s.after(simLatency, func() { s.connect(id, a.peer) })
 		}
+	case actProtect, actAddrs, actPing, actLog: // nothing to be seen here
 	case actClose:
 		s.after(0, func() { s.disconnect(id, a.peer, reasonOf(a.code)) })
 	}
