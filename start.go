@@ -160,7 +160,7 @@ func (r *running) askNeighbors(ctx context.Context, p peer.ID) (envelopes [][]by
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, cc.Close()) }()
-	found, err := neighbors.Ask(ctx, cc, neighbors.MaxRecords)
+	found, err := neighbors.AskUnverified(ctx, cc, neighbors.MaxRecords) // the keeper verifies what is new to it
 	for _, n := range found {
 		envelopes = append(envelopes, n.Envelope)
 	}

@@ -26,8 +26,9 @@ const (
 // Ask asks a connected peer for its neighbors and returns their signed records. It must respect ctx.
 type Ask func(ctx context.Context, p peer.ID) ([][]byte, error)
 
-// Exchange is a [Source] that asks the neighbors for theirs: each peer when it connects, and one at random each minute,
-// or sooner while the keeper has fewer neighbors than its low mark and something happens among the peers.
+// Exchange is a [Source] that asks the neighbors for theirs: each peer when it connects, unless enough are known, and
+// one at random each minute, or sooner while the keeper has fewer neighbors than its low mark and something happens
+// among the peers.
 type Exchange struct {
 	k   *Keeper
 	ask Ask
@@ -49,7 +50,7 @@ func (x *Exchange) Run(ctx context.Context, h corehost.Host, _ func(peer.AddrInf
 	news := make(chan struct{}, 1)
 	q.wg.Go(func() {
 		for e := range events {
-			if e.Kind == PeerConnected {
+			if e.Kind == PeerConnected && !x.k.sated() {
 				q.put(ctx, e.Peer.ID)
 			}
 			signal(news)

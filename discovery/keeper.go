@@ -301,6 +301,14 @@ func (k *Keeper) Neighbors() []peer.ID {
 	return out
 }
 
+// sated tells whether so many peers are known that the keeper need not ask for more at once: twice the high mark, so
+// that there is a choice.
+func (k *Keeper) sated() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.core.peers) >= 2*k.core.cfg.High
+}
+
 // Events returns what happens from the call on, until ctx ends or the keeper has ended. The sequence may be ranged over
 // once. A reader that is more than 1,024 events behind misses the oldest ones: nobody waits for it. For the state at
 // the start of the events call Peers after Events.

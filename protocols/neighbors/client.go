@@ -2,6 +2,7 @@ package neighbors
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,20 @@ type Neighbor struct {
 // cc must lead to one node, not to any instance of a service. Without a deadline in ctx it gives up after 10 s. The
 // records are in the order in which they came and may include the caller's own.
 func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Neighbor, error) {
+	signed, err := AskUnverified(ctx, cc, max)
+	if err != nil {
+		return nil, err
+	}
+	records, err := verifyAll(signed)
+	if err != nil {
+		return nil, fmt.Errorf("neighbors: ask: %w: %w", ErrAnswer, err)
+	}
+	return records, nil
+}
+
+// AskUnverified is [Ask] for a caller who verifies the records himself, and only those that are new to him: of the
+// limits it holds those on number, size and age, and it looks at no signature.
+func AskUnverified(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Signed, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -49,15 +64,15 @@ func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Neighbor,
 	if err != nil {
 		return nil, fmt.Errorf("neighbors: ask: %w", err)
 	}
-	records, err := verifyAll(res.GetRecords(), max)
+	signed, err := within(res.GetRecords(), max)
 	if err != nil {
 		return nil, fmt.Errorf("neighbors: ask: %w: %w", ErrAnswer, err)
 	}
-	return records, nil
+	return signed, nil
 }
 
-// verifyAll returns the records that hold.
-func verifyAll(received []*Record, max int) ([]Neighbor, error) {
+// within returns the records that are within the limits.
+func within(received []*Record, max int) ([]Signed, error) {
 	if n := len(received); n > max {
 		return nil, fmt.Errorf("%d records, %d were asked for", n, max)
 	}
@@ -68,15 +83,39 @@ func verifyAll(received []*Record, max int) ([]Neighbor, error) {
 	if total > MaxTotal {
 		return nil, fmt.Errorf("%d bytes of records, at most %d are allowed", total, MaxTotal)
 	}
+	var out []Signed
+	var first error
+	for _, r := range received {
+		s := Signed{Envelope: r.GetSignedEnvelope(), Age: time.Duration(r.GetAgeSeconds()) * time.Second}
+		switch {
+		case len(s.Envelope) > MaxEnvelope:
+			first = cmp.Or(first, fmt.Errorf("an envelope of %d bytes, at most %d are allowed", len(s.Envelope), MaxEnvelope))
+		case s.Age > MaxAge:
+			first = cmp.Or(first, fmt.Errorf("a record %v old, at most %v are allowed", s.Age, MaxAge))
+		default:
+			out = append(out, s)
+		}
+	}
+	return orFirst(out, first, len(received))
+}
+
+// orFirst is an error when there were records and not a single one is left.
+func orFirst[T any](out []T, first error, received int) ([]T, error) {
+	if len(out) == 0 && first != nil {
+		return nil, fmt.Errorf("none of %d records holds, the first: %w", received, first)
+	}
+	return out, nil
+}
+
+// verifyAll returns the records that hold.
+func verifyAll(signed []Signed) ([]Neighbor, error) {
 	var out []Neighbor
 	var first error
 	at := make(map[peer.ID]int)
-	for _, r := range received {
-		n, err := verify(r)
+	for _, s := range signed {
+		n, err := verify(s)
 		if err != nil {
-			if first == nil {
-				first = err
-			}
+			first = cmp.Or(first, err)
 			continue
 		}
 		if i, ok := at[n.Record.PeerID]; !ok {
@@ -86,23 +125,13 @@ func verifyAll(received []*Record, max int) ([]Neighbor, error) {
 			out[i] = n
 		}
 	}
-	if len(out) == 0 && first != nil {
-		return nil, fmt.Errorf("none of %d records holds, the first: %w", len(received), first)
-	}
-	return out, nil
+	return orFirst(out, first, len(signed))
 }
 
-// verify returns the neighbor in r if its record holds.
-func verify(r *Record) (Neighbor, error) {
-	data, age := r.GetSignedEnvelope(), time.Duration(r.GetAgeSeconds())*time.Second
-	if n := len(data); n > MaxEnvelope {
-		return Neighbor{}, fmt.Errorf("an envelope of %d bytes, at most %d are allowed", n, MaxEnvelope)
-	}
-	if age > MaxAge {
-		return Neighbor{}, fmt.Errorf("a record %v old, at most %v are allowed", age, MaxAge)
-	}
+// verify returns the neighbor in s if its record holds.
+func verify(s Signed) (Neighbor, error) {
 	var rec peer.PeerRecord
-	env, err := record.ConsumeTypedEnvelope(data, &rec) // checks the signature over the peer record's domain
+	env, err := record.ConsumeTypedEnvelope(s.Envelope, &rec) // checks the signature over the peer record's domain
 	if err != nil {
 		return Neighbor{}, err
 	}
@@ -113,5 +142,5 @@ func verify(r *Record) (Neighbor, error) {
 		return Neighbor{}, fmt.Errorf("the record of %s is signed by someone else", rec.PeerID)
 	}
 	rec.Addrs = rec.Addrs[:min(len(rec.Addrs), MaxAddrs)]
-	return Neighbor{Record: rec, Signed: Signed{Envelope: data, Age: age}}, nil
+	return Neighbor{Record: rec, Signed: s}, nil
 }
