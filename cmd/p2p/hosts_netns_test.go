@@ -157,6 +157,7 @@ func allNeighbors(machines []*machine) bool {
 }
 
 func TestHosts_FindAndCallOneAnother(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	network := newNetwork()
 	var machines []*machine
@@ -189,6 +190,7 @@ func TestHosts_FindAndCallOneAnother(t *testing.T) {
 }
 
 func TestHosts_CutOffAndBack(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	network := newNetwork()
 	a, b, c := newMachine(t, bridge, network), newMachine(t, bridge, network), newMachine(t, bridge, network)
@@ -210,6 +212,7 @@ func TestHosts_CutOffAndBack(t *testing.T) {
 }
 
 func TestHosts_AddressChanges(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	network := newNetwork()
 	a, b := newMachine(t, bridge, network), newMachine(t, bridge, network)
@@ -227,6 +230,7 @@ func TestHosts_AddressChanges(t *testing.T) {
 }
 
 func TestHosts_Firewalled(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	network := newNetwork()
 	a, b := newMachine(t, bridge, network), newMachine(t, bridge, network)
@@ -244,6 +248,7 @@ func TestHosts_Firewalled(t *testing.T) {
 }
 
 func TestHosts_CopiedHome(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	network := newNetwork()
 	a, b := newMachine(t, bridge, network), newMachine(t, bridge, network)

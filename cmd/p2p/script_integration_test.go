@@ -35,6 +35,7 @@ import (
 //
 // For each NAME there are $NAME_ID, $NAME_PLACE, $NAME_SHARE (both together), and the files NAME.out and NAME.err in $WORK.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
