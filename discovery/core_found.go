@@ -23,20 +23,28 @@ func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
 		e.next = c.now.Add(c.turn(p, from))
 	}
 	changed := c.merge(e, addrs, from.Explicit)
-	direct := !from.secondhand
-	switch {
-	case e.conns == 0:
+	if e.conns == 0 {
 		c.hasten(e, from, changed && known)
-		e.told = e.told && (!direct || e.direct && !changed)
-		if changed {
-			c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
-		}
-	case changed && direct && !from.Explicit: // it is said to be elsewhere: does the connection still work?
-		c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
 	}
-	e.direct = e.direct || direct
+	c.consider(e, from, changed)
 	if !known {
 		c.emit(PeerFound, e, nil)
+	}
+}
+
+// consider takes what else follows from having heard of a peer.
+func (c *core) consider(e *entry, from Origin, changed bool) {
+	direct := !from.secondhand
+	if e.conns == 0 {
+		e.told = e.told && (!direct || e.direct && !changed)
+	}
+	e.direct = e.direct || direct
+	switch {
+	case !changed:
+	case e.conns == 0:
+		c.do(action{kind: actAddrs, peer: e.id, addrs: e.multiaddrs()})
+	case direct && !from.Explicit: // it is said to be elsewhere: does the connection still work?
+		c.do(action{kind: actPing, peer: e.id, timeout: checkTimeout})
 	}
 }
 
