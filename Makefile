@@ -50,7 +50,7 @@ bench: ## run the benchmarks and print the ratios to their baselines
 
 soak: ## run the tests ten times with the race detector, then fuzz for longer; takes hours
 	go test -race -shuffle=on -count=10 -timeout 4h ./...
-	P2P_TEST_SOAK=1 go test -v ./cmd/p2p
+	P2P_LONG=1 go test -v -timeout 30m ./cmd/p2p
 	FUZZTIME=5m .ci/run fuzz
 
 ci: ## run every check once, as CI does

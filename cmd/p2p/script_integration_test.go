@@ -24,7 +24,8 @@ import (
 // TestScripts runs the command as its users do: real processes, sockets and files. The scripts have these commands
 // beside those of testscript:
 //
-//	node NAME [flags]      p2p run with the home $WORK/NAME, in the background, until its first line came
+//	node NAME [flags]      p2p run with the home $WORK/NAME, in the background, until its first line came; it listens on
+//	                       localhost unless a flag says otherwise, so that nothing leaves the machine
 //	serve NAME [flags]     the same for a program with a service
 //	spawn NAME PROGRAM …   any program in the background
 //	halt NAME              SIGTERM, and it must end with 0
@@ -113,7 +114,7 @@ func cmdNode(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: node NAME [flags]")
 	}
 	home := ts.MkAbs(args[0])
-	background(ts, args[0], "p2p", append([]string{"run", "--home", home, "--network", ts.Getenv("NETWORK")}, args[1:]...))
+	background(ts, args[0], "p2p", append([]string{"run", "--home", home, "--network", ts.Getenv("NETWORK"), "--listen", "localhost:0"}, args[1:]...))
 }
 
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {

@@ -40,6 +40,27 @@ func (h startHandler) WithGroup(name string) slog.Handler {
 	return startHandler{Handler: h.Handler.WithGroup(name), starting: h.starting}
 }
 
+// debugOnly returns a logger for a part of the node of which the command itself says what a person wants to know.
+func debugOnly(log *slog.Logger) *slog.Logger { return slog.New(debugHandler{log.Handler()}) }
+
+// debugHandler leaves out all but the records for finding a fault.
+type debugHandler struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (h debugHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level <= slog.LevelDebug && h.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs implements [slog.Handler].
+func (h debugHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return debugHandler{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements [slog.Handler].
+func (h debugHandler) WithGroup(name string) slog.Handler {
+	return debugHandler{h.Handler.WithGroup(name)}
+}
+
 // quietDependencies keeps what libraries print by themselves off the terminal: quic-go's advice on buffer sizes, which
 // is of no use on a LAN, and libp2p's records.
 func quietDependencies() {

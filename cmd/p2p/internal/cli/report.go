@@ -154,6 +154,8 @@ func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
 		if !s.opts.verbose {
 			return nil
 		}
+	case p2p.PeerUnreachable:
+		s.complaints.note(e)
 	case p2p.PeerJoined:
 		if !seen.first(id) {
 			return nil

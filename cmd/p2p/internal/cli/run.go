@@ -87,6 +87,9 @@ type session struct {
 	notes   []string // what to say after the first lines
 	// starting is true while StartServer runs.
 	starting *atomic.Bool
+	// complaints says of peers that do not answer what a person can do about it. What "p2p run" prints, "p2p status"
+	// shows as long as it holds.
+	complaints complaints
 }
 
 func (a *app) run(ctx context.Context, opts runOptions, strict bool) error {
@@ -181,7 +184,7 @@ func (s *session) start(strict bool) error {
 }
 
 func (s *session) startAt(listen string) error {
-	s.mdns = mdns.New(mdns.Config{Network: s.opts.network, Logger: s.log})
+	s.mdns = mdns.New(mdns.Config{Network: s.opts.network, Logger: debugOnly(s.log)})
 	node := p2p.NewNode(listen, s.options()...)
 	if err := node.JoinNetwork(s.opts.join...); err != nil {
 		return &usageError{err} // of a flag: nothing was opened yet
@@ -254,18 +257,13 @@ func (s *session) access() string {
 	}
 }
 
-// diagnose says what stands in the way of finding peers.
+// diagnose says what stands in the way of finding and reaching peers.
 func (s *session) diagnose() []string {
 	var out []string
 	if text := s.reason(); text != "" {
 		out = append(out, text)
 	}
-	for _, p := range s.node.Peers() {
-		if p.State == p2p.StateKnown && p.LastError != "" {
-			out = append(out, fmt.Sprintf("found %s, which does not answer: %s", p.ID, p.LastError))
-		}
-	}
-	return out
+	return append(out, s.complaints.about(s.node.Peers())...)
 }
 
 // reason says why nobody was found on the link. With neighbors it names only what keeps the node from looking.

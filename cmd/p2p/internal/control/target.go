@@ -21,7 +21,7 @@ type target struct {
 }
 
 // resolve finds the peer that the user means. A name counts only if it was pinned: what a peer calls itself says nothing
-// about who it is.
+// about who it is. An unknown name is no NotFound: through a forwarded call that would read as an answer of the peer.
 func (s *Server) resolve(name string) (target, error) {
 	return resolve(name, s.cfg.Node.Pinned, s.cfg.Node.Peers)
 }
@@ -37,7 +37,7 @@ func resolve(name string, pinned func(string) (peer.ID, bool), peers func() []p2
 	if id, ok := pinned(name); ok {
 		return target{id: id, dial: id.String()}, nil
 	}
-	return target{}, status.Error(codes.NotFound, unknownName(name, peers()))
+	return target{}, status.Error(codes.FailedPrecondition, unknownName(name, peers()))
 }
 
 // CheckTarget returns an error for what can be neither a peer's address or ID nor a name.

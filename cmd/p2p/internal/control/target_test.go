@@ -47,15 +47,15 @@ func TestResolve(t *testing.T) {
 		{name: "an ID at a place", in: alice + "@127.0.0.1:9388", id: alice, dial: alice + "@127.0.0.1:9388"},
 		{name: "a multiaddr", in: "/ip4/127.0.0.1/tcp/1/p2p/" + alice, id: alice, dial: "/ip4/127.0.0.1/tcp/1/p2p/" + alice},
 		{name: "a pinned name, which another peer claims", in: "alice", id: alice, dial: alice},
-		{name: "a claimed name", in: "bob", code: codes.NotFound, text: "p2p peers pin " + mallory + " bob"},
-		{name: "a name claimed by two", in: "twin", code: codes.NotFound, text: "2 peers call themselves"},
-		{name: "an unknown name", in: "carol", code: codes.NotFound, text: "p2p peers ls"},
+		{name: "a claimed name", in: "bob", code: codes.FailedPrecondition, text: "p2p peers pin " + mallory + " bob"},
+		{name: "a name claimed by two", in: "twin", code: codes.FailedPrecondition, text: "2 peers call themselves"},
+		{name: "an unknown name", in: "carol", code: codes.FailedPrecondition, text: "p2p peers ls"},
 		{name: "nothing", in: "", code: codes.InvalidArgument},
 		{name: "half an ID", in: alice[:20], code: codes.InvalidArgument, text: "not a peer ID"},
 		{name: "a bad ID at a place", in: "x@127.0.0.1:9388", code: codes.InvalidArgument, text: `"x" is not a peer ID`},
 		{name: "a place alone", in: "127.0.0.1:9388", code: codes.InvalidArgument},
 		{name: "a multiaddr without ID", in: "/ip4/127.0.0.1/tcp/1", code: codes.InvalidArgument, text: "/p2p/ID"},
-		{name: "terminal text", in: "\x1b[2J", code: codes.NotFound, text: `\x1b[2J`},
+		{name: "terminal text", in: "\x1b[2J", code: codes.FailedPrecondition, text: `\x1b[2J`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := resolve(tc.in, pinned, peers)
@@ -86,7 +86,7 @@ func FuzzResolve(f *testing.F) {
 		if err == nil && got.id.Validate() != nil {
 			t.Errorf("%q became %v", s, got)
 		}
-		if err != nil && status.Code(err) != codes.InvalidArgument && status.Code(err) != codes.NotFound {
+		if err != nil && status.Code(err) != codes.InvalidArgument && status.Code(err) != codes.FailedPrecondition {
 			t.Errorf("%q: %v", s, err)
 		}
 	})
