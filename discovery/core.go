@@ -17,6 +17,8 @@ import (
 const (
 	// maxDials bounds the dials under way: enough that a dead address delays nobody, few enough for any router.
 	maxDials = 8
+	// lateFor is how late a timer is on a machine that is too busy for maxDials.
+	lateFor = 50 * time.Millisecond
 	// grace is how long a peer over the high mark may stay, so that it can ask for other neighbors.
 	grace = 2 * time.Second
 	// reserve is how many of the oldest neighbors that this node dialed itself are never closed to make room: those
@@ -82,6 +84,7 @@ type core struct {
 	peers     map[peer.ID]*entry
 	banned    map[peer.ID]struct{} // disconnected by the user
 	inflight  map[peer.ID]struct{} // dials under way
+	width     int                  // dials that may be under way
 	neighbors int
 	myPorts   func() string // for the text of complaints
 
@@ -152,6 +155,7 @@ func newCore(self peer.ID, cfg KeeperConfig, rng *rand.Rand) *core {
 		banned: make(map[peer.ID]struct{}),
 
 		inflight: make(map[peer.ID]struct{}),
+		width:    maxDials,
 		myPorts:  func() string { return "" },
 	}
 }

@@ -194,7 +194,7 @@ func (c *core) start(e *entry) time.Time {
 		e.next = c.now.Add(c.jitter(10 * time.Second))
 		return e.next
 	}
-	if len(c.inflight) >= maxDials {
+	if len(c.inflight) >= c.width {
 		return time.Time{} // the end of a dial wakes
 	}
 	if !c.budget.AllowN(c.now, 1) {
@@ -205,6 +205,16 @@ func (c *core) start(e *entry) time.Time {
 	c.touch(e)
 	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e), on: e.fails%4 == 3})
 	return time.Time{}
+}
+
+// woken takes how late a timer was. On a machine that is too busy to be on time, many handshakes at once only make each
+// of them time out, so fewer are begun.
+func (c *core) woken(late time.Duration) {
+	if late > lateFor {
+		c.width = max(1, c.width/2)
+	} else {
+		c.width = min(maxDials, c.width+1)
+	}
 }
 
 // dialed takes the end of a dial.

@@ -379,3 +379,23 @@ func TestCore_TheLotSparesMostNewcomers(t *testing.T) {
 		t.Errorf("%d of 100 newcomers stayed, want about 83", stayed)
 	}
 }
+
+func TestCore_ABusyMachineDialsFewerAtOnce(t *testing.T) {
+	underWay := func(late time.Duration) int {
+		o := newOne(KeeperConfig{})
+		for range 4 {
+			o.woken(late)
+		}
+		for i := range 2 * maxDials {
+			o.lan(peer.ID(fmt.Sprint("p", i)))
+		}
+		o.pass(0)
+		return len(o.inflight)
+	}
+	if got := underWay(0); got != maxDials {
+		t.Errorf("%d dials under way on an idle machine, want %d", got, maxDials)
+	}
+	if got := underWay(2 * lateFor); got != 1 {
+		t.Errorf("%d dials under way on a machine whose timers are late, want 1", got)
+	}
+}

@@ -91,12 +91,16 @@ func (k *Keeper) loop(ctx context.Context, wg *sync.WaitGroup) {
 		if !next.IsZero() {
 			wait = max(time.Until(next), time.Millisecond)
 		}
+		due := time.Now().Add(wait)
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.wake:
 		case <-timer.C:
+			k.mu.Lock()
+			k.core.woken(time.Since(due))
+			k.mu.Unlock()
 		case <-book.C:
 			k.remember()
 		}

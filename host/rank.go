@@ -18,6 +18,10 @@ import (
 // second one beside it only adds to the load. An address that refuses costs none of it.
 const dialStep = 250 * time.Millisecond
 
+// loopbackStep is the same where all addresses are of this machine: there TCP is refused at once or answers, however
+// long that takes on a busy machine.
+const loopbackStep = time.Second
+
 // RankDials orders the addresses of one dial. Between loopback and private addresses TCP is dialed first and QUIC
 // later: it is faster there, and a killed process is noticed at once. Among those, loopback comes before private
 // and IPv4 before IPv6, so that an address that does not answer costs one step. Public and relayed addresses are
@@ -61,22 +65,26 @@ func rankNear(near []ma.Multiaddr) []network.AddrDelay {
 		)
 	})
 	out := make([]network.AddrDelay, 0, len(near))
+	step := dialStep
+	if !slices.ContainsFunc(near, func(a ma.Multiaddr) bool { return addr.ScopeOf(a) != addr.Loopback }) {
+		step = loopbackStep
+	}
 	seen := map[int]int{}
 	for _, a := range near {
 		rank := transportRank(a)
-		delay := time.Duration(rank) * dialStep
+		delay := time.Duration(rank) * step
 		if seen[rank] > 0 {
-			delay += dialStep
+			delay += step
 		}
 		if seen[rank] > 2 {
-			delay += dialStep
+			delay += step
 		}
 		seen[rank]++
 		out = append(out, network.AddrDelay{Addr: a, Delay: delay})
 	}
 	if !slices.ContainsFunc(near, func(a ma.Multiaddr) bool { return transportRank(a) == 0 }) {
 		for i := range out { // nothing to wait for
-			out[i].Delay = max(0, out[i].Delay-dialStep)
+			out[i].Delay = max(0, out[i].Delay-step)
 		}
 	}
 	return out
