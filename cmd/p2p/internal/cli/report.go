@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +34,7 @@ func (s *session) report(ctx context.Context) error {
 	if err := s.printStart(); err != nil {
 		return err
 	}
-	seen := newSeen()
+	seen, told := newSeen(), newSeen()
 	for _, p := range s.node.Peers() {
 		if err := s.printPresent(seen, p); err != nil {
 			return err
@@ -40,7 +42,6 @@ func (s *session) report(ctx context.Context) error {
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var told string
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,7 +55,7 @@ func (s *session) report(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
-			if err := s.printReason(&told); err != nil {
+			if err := s.printReasons(told); err != nil {
 				return err
 			}
 		}
@@ -85,20 +86,30 @@ func (s *session) printStart() error {
 	return s.out.Lines(lines)
 }
 
-// ports lists the ports that the node listens at.
+// ports lists the ports that the node listens at, and where.
 func (s *session) ports() []string {
-	var out []string
-	seen := make(map[string]bool)
-	for _, a := range s.node.Addrs() {
+	hosts := make(map[string][]string)
+	var order []string
+	for _, a := range s.node.Host().Network().ListenAddresses() {
 		p, ok := placeOf(a)
 		if !ok {
 			continue
 		}
-		text := "port " + strconv.Itoa(int(p.port))
-		if !seen[text] {
-			seen[text] = true
-			out = append(out, text)
+		port := strconv.Itoa(int(p.port))
+		where := p.host
+		if ip, err := netip.ParseAddr(p.host); err == nil && ip.IsUnspecified() {
+			where = "all addresses"
 		}
+		if hosts[port] == nil {
+			order = append(order, port)
+		}
+		if !slices.Contains(hosts[port], where) {
+			hosts[port] = append(hosts[port], where)
+		}
+	}
+	var out []string
+	for _, port := range order {
+		out = append(out, "port "+port+" on "+strings.Join(hosts[port], " and "))
 	}
 	return out
 }
@@ -187,15 +198,17 @@ func eventText(e p2p.PeerEvent) string {
 	return v.text()
 }
 
-// printReason says once why nobody was found on the link, as long as that is so.
-func (s *session) printReason(told *string) error {
-	text := s.reason()
-	if text == *told {
-		return nil
+// printReasons says once why nobody was found, as long as that is so. What is in told was said and still holds.
+func (s *session) printReasons(told seen) error {
+	reasons := s.reasons()
+	maps.DeleteFunc(told, func(text string, _ bool) bool { return !slices.Contains(reasons, text) })
+	for _, text := range reasons {
+		if !told.first(text) {
+			continue
+		}
+		if err := s.out.Printf("%s  looking for others: %s\n", time.Now().Format(time.TimeOnly), text); err != nil {
+			return err
+		}
 	}
-	*told = text
-	if text == "" {
-		return nil
-	}
-	return s.out.Printf("%s  looking for others: %s\n", time.Now().Format(time.TimeOnly), text)
+	return nil
 }

@@ -24,6 +24,8 @@ const (
 	usualAddr = ":9388"
 	// anyAddr is taken when the usual port belongs to another program.
 	anyAddr = ":0"
+	// joinPatience is how long joining may take before it is talked about.
+	joinPatience = 5 * time.Second
 )
 
 // runOptions are the flags of "p2p run".
@@ -259,27 +261,28 @@ func (s *session) access() string {
 
 // diagnose says what stands in the way of finding and reaching peers.
 func (s *session) diagnose() []string {
-	var out []string
-	if text := s.reason(); text != "" {
-		out = append(out, text)
-	}
-	return append(out, s.complaints.about(s.node.Peers())...)
+	return append(s.reasons(), s.complaints.about(s.node.Peers())...)
 }
 
-// reason says why nobody was found on the link. With neighbors it names only what keeps the node from looking.
-func (s *session) reason() string {
+// reasons says why nobody was found. With neighbors it names only what keeps the node from looking.
+func (s *session) reasons() []string {
 	st := s.mdns.State()
 	switch st.Reason {
-	case mdns.Found, mdns.Starting:
-		return ""
 	case mdns.Refused, mdns.NotLooped:
-		return st.Text
-	case mdns.Stopped, mdns.NoInterface, mdns.NoAddress, mdns.LocalOnly, mdns.Container, mdns.Silent:
+		return []string{st.Text}
+	case mdns.Found, mdns.Starting, mdns.Stopped, mdns.NoInterface, mdns.NoAddress, mdns.LocalOnly, mdns.Container, mdns.Silent:
 	}
 	for _, p := range s.node.Peers() {
 		if p.State == p2p.StateNeighbor {
-			return ""
+			return nil
 		}
 	}
-	return st.Text
+	var out []string
+	if len(s.opts.join) > 0 && time.Since(s.started) > joinPatience {
+		out = append(out, "no neighbor yet by joining "+strings.Join(s.opts.join, ", ")+": the node keeps trying")
+	}
+	if st.Reason != mdns.Found && st.Reason != mdns.Starting {
+		out = append(out, st.Text)
+	}
+	return out
 }
