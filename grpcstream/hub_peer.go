@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -79,8 +80,15 @@ func (p *hubPeer) fails(err error, now time.Time) {
 		return
 	}
 	f.count++
-	f.soft = errors.Is(err, errShortLink)
+	f.soft = errors.Is(err, errShortLink) || lostUnderway(err)
 	f.until = now.Add(pauseAfter(f.count))
+}
+
+// lostUnderway tells whether a tunnel was not made because the connection under it ended, for no reason given. It may have
+// been dead for a while: that of a peer whose address has changed, beside the one that the peer has made since.
+func lostUnderway(err error) bool {
+	ce, ok := errors.AsType[*network.ConnError](err)
+	return ok && ce.ErrorCode == network.ConnNoError
 }
 
 // pauseAfter returns how long a peer is left alone after its nth failure in a row: 100 ms doubled each time up to 5 s,

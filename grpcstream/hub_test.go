@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -196,6 +197,46 @@ func TestHub_AFlappingPeerIsNotDialedWithoutPause(t *testing.T) {
 		}
 		h.close()
 	})
+}
+
+// A tunnel that ends with the connection under it, before it was made, may have had a connection that was dead already:
+// the call is held and goes over the next one. One that the peer itself refuses fails the call.
+func TestHub_ConnectionLostWhileATunnelIsMade(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want verdict
+	}{
+		"lost":    {fmt.Errorf("error reading server preface: %w", &network.ConnError{ErrorCode: network.ConnNoError}), held},
+		"refused": {fmt.Errorf("error reading server preface: %w", &network.ConnError{ErrorCode: network.ConnGated, Remote: true}), gaveUp},
+		"garbage": {errors.New("error reading server preface: no HTTP/2"), gaveUp},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, w := newFakeHub()
+				defer h.close()
+				call := newCall(selector{peer: "p"})
+				if _, v := h.pick(call, who1); v != held {
+					t.Fatalf("verdict %d before the dial", v)
+				}
+				w.down(0, c.err)
+				if _, v := h.pick(call, who1); v != c.want {
+					t.Fatalf("verdict %d, want %d", v, c.want)
+				}
+				if c.want == gaveUp {
+					return
+				}
+				time.Sleep(time.Second)
+				h.pick(call, who1)
+				if len(w.dialing) != 1 {
+					t.Fatal("it is not dialed again")
+				}
+				w.up(0)
+				if _, v := h.pick(call, who1); v != picked {
+					t.Errorf("verdict %d over the next connection", v)
+				}
+			})
+		})
+	}
 }
 
 func TestHub_PauseGrowsAndEnds(t *testing.T) {

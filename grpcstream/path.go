@@ -145,6 +145,10 @@ func asError(id peer.ID, err error, networkName string) error {
 		e.Reason = ReasonBusy
 		e.Message = fmt.Sprintf("a limit was hit on the way to peer %s: %s", id, text)
 		e.Remedy = "try again later, or raise the limit named"
+	case lostUnderway(err):
+		e.Reason = ReasonNoRoute
+		e.Message = fmt.Sprintf("the connection with peer %s was lost: %s", id, text)
+		e.Remedy = "check that it is running and that the network between works, and try again"
 	case strings.Contains(text, "server preface"):
 		e.Reason = ReasonNoAnswer
 		e.Message = fmt.Sprintf("peer %s took the tunnel and did not greet in gRPC: %s", id, text)

@@ -98,14 +98,13 @@ func TestHosts_AddressChanges(t *testing.T) {
 	a, b := machines[0], machines[1]
 	startAll(t, machines...)
 	ip4, ip6 := b.host.Renumber("eth0")
-	begin := time.Now()
-	within(t, begin, 5*time.Second, "found at the new address", func() bool {
+	within(t, time.Now(), 5*time.Second, "found at the new address", func() bool {
 		return a.neighbor(b, ip4.String()) || a.neighbor(b, ip6.String())
 	})
-	within(t, begin, 5*time.Second, "it answers there", func() bool {
-		out, err := a.cli("ping", b.id, "-c", "1")
-		return err == nil && strings.Contains(out, "answer from")
-	})
+	// The first call may meet the old connection, which is dead and not yet known to be.
+	if out, err := a.cli("ping", b.id, "-c", "1"); err != nil || !strings.Contains(out, "answer from") {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
 
 // TestHosts_Firewalled has two hosts that drop what comes in: each names the other, its address and port, and the rule
