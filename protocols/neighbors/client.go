@@ -48,8 +48,8 @@ func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Neighbor,
 	return records, nil
 }
 
-// AskUnverified is [Ask] for a caller who verifies the records himself, and only those that are new to him: of the
-// limits it holds those on number, size and age, and it looks at no signature.
+// AskUnverified is [Ask] for a caller that verifies the records itself, and only those that are new to it: it holds the
+// limits on number, size and age, and looks at no signature.
 func AskUnverified(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Signed, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
