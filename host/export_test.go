@@ -8,5 +8,8 @@ var (
 	Watch          = watch
 )
 
-// DialStep is the head start between local addresses.
-const DialStep = dialStep
+// The head starts between local addresses.
+const (
+	DialStep     = dialStep
+	LoopbackStep = loopbackStep
+)
