@@ -85,7 +85,10 @@ func transports(n *node) libp2p.Option {
 			if c.PSK != nil {
 				return errPSK
 			}
-			if err := c.Apply(libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(quic.NewTransport)); err != nil {
+			// A dial from the listening port has the same four numbers as the other side's own: when two nodes find
+			// each other at once, TCP makes one connection of both dials, at which both speak first, and none is left.
+			// What ports are shared for, getting through NATs, is no matter of the link.
+			if err := c.Apply(libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport)); err != nil {
 				return err
 			}
 		}
