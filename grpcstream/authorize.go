@@ -80,16 +80,26 @@ func (s *Server) admit(ctx context.Context, method string, kind callKind) (*tunn
 	if t == nil {
 		return nil, status.Error(codes.Internal, "grpcstream: the call did not come through a tunnel")
 	}
-	if authorize := s.cfg.Authorize; authorize != nil {
-		if err := authorize(ctx, Call{Peer: t.peer, Method: method}); err != nil {
-			s.log.Debug("call refused", "peer", t.peer.ID, "service", method, "err", err)
-			return nil, refusal(err, t.peer.ID)
-		}
+	if err := s.decide(ctx, t, method); err != nil {
+		return nil, err
 	}
 	if err := t.acquire(ctx, kind); err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// decide asks whether the peer may call. A panic of the one who decides refuses.
+func (s *Server) decide(ctx context.Context, t *tunnel, method string) (err error) {
+	if s.cfg.Authorize == nil {
+		return nil
+	}
+	defer s.recovered(t, method, &err)
+	if err := s.cfg.Authorize(ctx, Call{Peer: t.peer, Method: method}); err != nil {
+		s.log.Debug("call refused", "peer", t.peer.ID, "service", method, "err", err)
+		return refusal(err, t.peer.ID)
+	}
+	return nil
 }
 
 // unknownMethod answers the calls that are for no registered method.

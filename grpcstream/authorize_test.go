@@ -3,6 +3,7 @@ package grpcstream
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -299,4 +300,26 @@ func TestServer_APanicEndsOneCallOnly(t *testing.T) {
 			return err
 		})
 	})
+}
+
+func TestAuthorize_APanicOfItRefusesTheCall(t *testing.T) {
+	var raw strings.Builder
+	_, server, client := memoryServer(t, ServerConfig{
+		Logger:    slog.New(slog.NewJSONHandler(&raw, nil)), // it escapes nothing but control characters
+		Authorize: func(context.Context, Call) error { panic("a \u202etrick") },
+	})
+	c := grpc_testing.NewTestServiceClient(plainClient(t, client, server.ID()))
+	if _, err := c.EmptyCall(t.Context(), &grpc_testing.Empty{}); status.Code(err) != codes.Internal {
+		t.Errorf("a unary call: %v", err)
+	}
+	s, err := c.StreamingOutputCall(t.Context(), &grpc_testing.StreamingOutputCallRequest{})
+	if err == nil {
+		_, err = s.Recv()
+	}
+	if status.Code(err) != codes.Internal {
+		t.Errorf("a stream: %v", err)
+	}
+	if got := raw.String(); !strings.Contains(got, "trick") || strings.Contains(got, "\u202e") {
+		t.Errorf("log: %q", got)
+	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 const (
@@ -113,12 +115,12 @@ func (s *Server) cutTunnels(which func(*tunnel) bool) {
 	}
 }
 
-// recovered turns a panic of a handler or interceptor into Internal. It must be deferred.
+// recovered turns a panic of a handler, an interceptor or the authorizer into Internal. It must be deferred.
 func (s *Server) recovered(t *tunnel, method string, err *error) {
 	r := recover()
 	if r == nil {
 		return
 	}
-	s.log.Error("handler panicked", "peer", t.peer.ID, "service", method, "err", r, "stack", string(debug.Stack()))
+	s.log.Error("handler panicked", "peer", t.peer.ID, "service", method, "err", safetext.Clean(fmt.Sprint(r)), "stack", string(debug.Stack()))
 	*err = status.Error(codes.Internal, "grpcstream: the handler panicked; see the log of the node that was called")
 }
