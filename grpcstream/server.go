@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // ServerConfig says how a [Server] serves. The zero value is ready to use; fields of 0 take the default named.
@@ -152,6 +153,9 @@ func (s *Server) register(desc *grpc.ServiceDesc, impl any) error {
 		return fmt.Errorf("grpcstream: register %s: the service is already registered", desc.ServiceName)
 	}
 	s.services[desc.ServiceName] = &registered{desc: s.guardService(desc), impl: impl}
+	if _, err := s.health.Check(context.Background(), &healthpb.HealthCheckRequest{Service: desc.ServiceName}); err != nil {
+		s.health.SetServingStatus(desc.ServiceName, healthpb.HealthCheckResponse_SERVING) // nobody said otherwise yet
+	}
 	return nil
 }
 

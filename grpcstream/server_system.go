@@ -13,12 +13,8 @@ import (
 	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 )
 
-// addSystemServices registers health and reflection, where the user has not, and reports every service as serving.
+// addSystemServices registers health and reflection, where the user has not.
 func (s *Server) addSystemServices() {
-	s.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-	for name := range s.services {
-		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	}
 	s.addSystemService(registrarOf(func(r *collector) { healthpb.RegisterHealthServer(r, s.health) }))
 	if s.cfg.WithoutReflection {
 		return
@@ -39,8 +35,8 @@ func (s *Server) addSystemService(c *collector) {
 }
 
 // SetServing says whether a service is fit to be called; "" stands for the whole server. Peers that watch its health
-// are told. All registered services serve from the start until the shutdown. Without effect on a health service of
-// one's own.
+// are told. All registered services serve from the start until the shutdown unless this was called before. Without
+// effect after the shutdown and on a health service of one's own.
 func (s *Server) SetServing(service string, ok bool) {
 	status := healthpb.HealthCheckResponse_NOT_SERVING
 	if ok {

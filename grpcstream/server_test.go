@@ -195,6 +195,29 @@ func TestServer_SetServingAndShutdownReachThoseWhoWatch(t *testing.T) {
 	})
 }
 
+func TestServer_SetServingBeforeTheStartIsKept(t *testing.T) {
+	hosts, closeAll := memoryHosts(t, 2)
+	defer closeAll()
+	const service = "grpc.testing.TestService"
+	s := NewServer(ServerConfig{Logger: muted()})
+	s.SetServing("", false)
+	s.SetServing(service, false)
+	grpc_testing.RegisterTestServiceServer(s, &testService{})
+	if err := s.Start(hosts[0]); err != nil {
+		t.Fatal(err)
+	}
+	defer stopNow(s)
+	c := healthpb.NewHealthClient(plainClient(t, hosts[1], hosts[0].ID()))
+	for name, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
+		"":      healthpb.HealthCheckResponse_NOT_SERVING,
+		service: healthpb.HealthCheckResponse_NOT_SERVING,
+	} {
+		if got, err := c.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name}); err != nil || got.GetStatus() != want {
+			t.Errorf("%q: got %v, %v, want %v", name, got.GetStatus(), err, want)
+		}
+	}
+}
+
 func TestServer_ShutdownLetsCallsEndAndThenCancelsThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
