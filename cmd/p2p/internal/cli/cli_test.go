@@ -194,3 +194,21 @@ func TestLogger_LeavesOutErrorsOfTheStart(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func FuzzParseHeader(f *testing.F) {
+	f.Add("a: b")
+	f.Add("P2P-x: 1")
+	f.Add(": \x00")
+	f.Fuzz(func(t *testing.T, line string) {
+		md, err := parseHeader([]string{line})
+		if err != nil {
+			requireSafe(t, err.Error())
+			return
+		}
+		for k := range md {
+			if k == "" || strings.HasPrefix(k, "p2p-") || strings.HasPrefix(k, "grpc-") || strings.ContainsAny(k, " :\t") {
+				t.Errorf("%q became the name %q", line, k)
+			}
+		}
+	})
+}

@@ -1,0 +1,441 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/cmd/p2p/internal/testservice"
+	"github.com/lynn9388/p2p/p2ptest"
+)
+
+const shapes = "shapes.v1.ShapeService"
+
+// served is a node with the API, beside a second node that offers a service.
+type served struct {
+	ControlServiceClient
+	conn   *grpc.ClientConn
+	node   *p2p.Node // has the API
+	other  *p2p.Node // offers the service
+	server *Server
+	home   string
+}
+
+func newServed(t *testing.T) *served {
+	t.Helper()
+	network := p2ptest.Network()
+	s := &served{home: filepath.Join(shortDir(t), "home")}
+	s.other = startNode(t, network, nil)
+	s.node = startNode(t, network, s.other, p2p.WithHome(s.home), p2p.WithDiscoveryTimeout(500*time.Millisecond))
+	s.server = NewServer(Config{
+		Node: s.node, Name: "first", Version: "v0", Network: "net", Home: s.home, Started: time.Now(), Logger: slog.New(slog.DiscardHandler),
+		Access: func() string { return "friends" }, Share: func() string { return "here" }, Diagnose: func() []string { return []string{"all is well"} },
+	})
+	l := listen(t, s.home)
+	done := make(chan error, 1)
+	go func() { done <- s.server.Serve(l) }()
+	conn, err := Dial(t.Context(), s.home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.conn, s.ControlServiceClient = conn, NewControlServiceClient(conn)
+	t.Cleanup(func() {
+		_ = conn.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s.server.Shutdown(ctx)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// startNode starts a node. The one that joins nobody offers the service; the other waits until it is a neighbor and the
+// service is known.
+func startNode(t *testing.T, network string, join *p2p.Node, opts ...p2p.Option) *p2p.Node {
+	t.Helper()
+	n := p2p.NewNode("localhost:0", append(append(p2ptest.Options(network), p2p.WithName("twin")), opts...)...)
+	if join == nil {
+		testservice.RegisterShapeServiceServer(n, testservice.Server{})
+	} else if err := n.JoinNetwork(join.Addrs()[0].String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.StartServer(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if join == nil {
+		return n
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	events := n.PeerEvents(ctx)
+	known := func() bool {
+		return slices.ContainsFunc(n.Peers(), func(p p2p.PeerInfo) bool { return p.State == p2p.StateNeighbor && len(p.Services) > 0 })
+	}
+	if known() {
+		return n
+	}
+	for range events {
+		if known() {
+			return n
+		}
+	}
+	t.Fatal("the nodes do not find each other")
+	return nil
+}
+
+func (s *served) otherID() string { return s.other.ID().String() }
+
+func TestServer_Status(t *testing.T) {
+	s := newServed(t)
+	got, err := s.Status(t.Context(), &StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.GetId() != s.node.ID().String() || got.GetName() != "first" || got.GetHome() != s.home || got.GetShare() != "here" || got.GetAccess() != "friends" {
+		t.Errorf("got %v", got)
+	}
+	if got.GetNeighbors() != 1 || got.GetConnected() != 1 || got.GetKnown() != 1 || len(got.GetAddrs()) == 0 {
+		t.Errorf("got %v", got)
+	}
+	if diff := cmp.Diff([]string{"all is well"}, got.GetDiagnosis()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestServer_ListPeersWithoutItself(t *testing.T) {
+	s := newServed(t)
+	for _, neighbors := range []bool{false, true} {
+		got, err := s.ListPeers(t.Context(), &ListPeersRequest{NeighborsOnly: neighbors})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.GetPeers()) != 1 {
+			t.Fatalf("got %v", got)
+		}
+		p := got.GetPeers()[0]
+		if p.GetId() != s.otherID() || p.GetName() != "twin" || p.GetState() != "neighbor" || p.GetPath() != "direct" || p.GetSince() == nil {
+			t.Errorf("got %v", p)
+		}
+	}
+}
+
+func TestServer_GetPeer(t *testing.T) {
+	s := newServed(t)
+	got, err := s.GetPeer(t.Context(), &GetPeerRequest{Target: s.otherID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.GetAnswered() || got.GetStartTime() == nil || got.GetPeer().GetId() != s.otherID() {
+		t.Errorf("got %v", got)
+	}
+	// A peer that nobody knows does not answer; that is no failure of the API.
+	got, err = s.GetPeer(t.Context(), &GetPeerRequest{Target: alice})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.GetAnswered() || got.GetError() == "" || got.GetPeer().GetId() != alice {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestServer_Ping(t *testing.T) {
+	s := newServed(t)
+	got, err := s.Ping(t.Context(), &PingRequest{Target: s.otherID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.GetId() != s.otherID() || got.GetRtt().AsDuration() <= 0 || got.GetPath() != "direct" {
+		t.Errorf("got %v", got)
+	}
+	if _, err := s.Ping(t.Context(), &PingRequest{Target: alice}); status.Code(err) != codes.Unavailable {
+		t.Errorf("a peer that is not there: %v", err)
+	}
+}
+
+func TestServer_Services(t *testing.T) {
+	s := newServed(t)
+	list, err := s.ListServices(t.Context(), &ListServicesRequest{Target: s.otherID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(list.GetServices(), func(svc *Service) bool { return svc.GetName() == shapes })
+	if i < 0 {
+		t.Fatalf("got %v", list)
+	}
+	var names []string
+	for _, m := range list.GetServices()[i].GetMethods() {
+		names = append(names, m.GetName())
+	}
+	if diff := cmp.Diff([]string{"Both", "Down", "One", "Up"}, names); diff != "" {
+		t.Error(diff)
+	}
+	if m := list.GetServices()[i].GetMethods()[1]; m.GetClientStreaming() || !m.GetServerStreaming() {
+		t.Errorf("got %v", m)
+	}
+	found, err := s.FindInstances(t.Context(), &FindInstancesRequest{Service: shapes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{s.otherID()}, found.GetIds()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestServer_FindInstancesGivesUpAndSaysWhatToDo(t *testing.T) {
+	s := newServed(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	// The call's own deadline ends the wait as well.
+	if _, err := s.FindInstances(ctx, &FindInstancesRequest{Service: "no.Such"}); err == nil {
+		t.Error("found a service that nobody offers")
+	}
+}
+
+// TestServer_PinnedNameIsTheOnlyOne has two peers that call themselves the same: a call goes to neither, until the name
+// is pinned, and then to that one alone.
+func TestServer_PinnedNameIsTheOnlyOne(t *testing.T) {
+	s := newServed(t)
+	client := testservice.NewShapeServiceClient(s.conn)
+	one := func(target string) error {
+		_, err := client.One(WithTarget(t.Context(), target), &testservice.OneRequest{Text: "x"})
+		return err
+	}
+	if err := one("twin"); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "p2p peers pin "+s.otherID()+" twin") {
+		t.Errorf("a claimed name: %v", err)
+	}
+	res, err := s.PinName(t.Context(), &PinNameRequest{Target: s.otherID(), Name: "twin"})
+	if err != nil || res.GetId() != s.otherID() {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	if err := one("twin"); err != nil {
+		t.Errorf("a pinned name: %v", err)
+	}
+	// Again is fine, for somebody else only when that is said.
+	if _, err := s.PinName(t.Context(), &PinNameRequest{Target: s.otherID(), Name: "twin"}); err != nil {
+		t.Error(err)
+	}
+	_, err = s.PinName(t.Context(), &PinNameRequest{Target: alice, Name: "twin"})
+	if status.Code(err) != codes.AlreadyExists || !strings.Contains(err.Error(), s.otherID()) || !strings.Contains(err.Error(), "--replace") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := s.PinName(t.Context(), &PinNameRequest{Target: alice, Name: "twin", Replace: true}); err != nil {
+		t.Error(err)
+	}
+	// The other one still calls itself so, and gets nothing.
+	if err := one("twin"); status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v", err)
+	}
+	for _, bad := range []string{"", alice, "a@b", "/x"} {
+		if _, err := s.PinName(t.Context(), &PinNameRequest{Target: alice, Name: bad}); err == nil {
+			t.Errorf("the name %q was pinned", bad)
+		}
+	}
+}
+
+func TestServer_ConnectDisconnectForget(t *testing.T) {
+	s := newServed(t)
+	if res, err := s.Disconnect(t.Context(), &DisconnectRequest{Target: s.otherID()}); err != nil || res.GetId() != s.otherID() {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	if n := len(s.node.Host().Network().ConnsToPeer(s.other.ID())); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+	res, err := s.Connect(t.Context(), &ConnectRequest{Target: s.other.Addrs()[0].String()})
+	if err != nil || res.GetPeer().GetId() != s.otherID() || res.GetRtt().AsDuration() <= 0 {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	if _, err := s.PinName(t.Context(), &PinNameRequest{Target: s.otherID(), Name: "friend"}); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := s.Forget(t.Context(), &ForgetRequest{Target: "friend"}); err != nil || res.GetId() != s.otherID() {
+		t.Fatalf("got %v, %v", res, err)
+	}
+	if _, err := s.Ping(t.Context(), &PingRequest{Target: "friend"}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("a name that was forgotten: %v", err)
+	}
+}
+
+func TestServer_ConnectToAPlace(t *testing.T) {
+	s := newServed(t)
+	place := func(n *p2p.Node) string {
+		port, err := n.Addrs()[0].ValueForProtocol(6) // TCP
+		if err != nil {
+			t.Fatal(err)
+		}
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	if res, err := s.Connect(t.Context(), &ConnectRequest{Target: place(s.other)}); err != nil || res.GetPeer().GetId() != s.otherID() {
+		t.Errorf("got %v, %v", res, err)
+	}
+	if _, err := s.Connect(t.Context(), &ConnectRequest{Target: place(s.node)}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("itself: %v", err)
+	}
+	// A wrong ID is named, and never trusted.
+	_, err := s.Connect(t.Context(), &ConnectRequest{Target: alice + "@" + place(s.other)})
+	if err == nil || !strings.Contains(err.Error(), s.otherID()) {
+		t.Errorf("a wrong ID: %v", err)
+	}
+	for _, bad := range []string{"", ":0", "nobody", "x@127.0.0.1:1", "/ip4/127.0.0.1/tcp/1"} {
+		if _, err := s.Connect(t.Context(), &ConnectRequest{Target: bad}); err == nil {
+			t.Errorf("connected to %q", bad)
+		}
+	}
+}
+
+func TestServer_WatchPeers(t *testing.T) {
+	s := newServed(t)
+	stream, err := s.WatchPeers(t.Context(), &WatchPeersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stream.Recv()
+	if err != nil || first.GetPeer().GetId() != s.otherID() || first.GetKind() != "" {
+		t.Fatalf("got %v, %v", first, err)
+	}
+	if end, err := stream.Recv(); err != nil || end.GetPeer() != nil {
+		t.Fatalf("got %v, %v", end, err)
+	}
+	if _, err := s.Disconnect(t.Context(), &DisconnectRequest{Target: s.otherID()}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.GetKind() == string(p2p.PeerLeft) {
+			break
+		}
+	}
+}
+
+func TestServer_WatchNeighborsOnly(t *testing.T) {
+	s := newServed(t)
+	stream, err := s.WatchPeers(t.Context(), &WatchPeersRequest{NeighborsOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Disconnect(t.Context(), &DisconnectRequest{Target: s.otherID()}); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := stream.Recv(); err != nil || e.GetKind() != string(p2p.PeerLeft) {
+		t.Errorf("got %v, %v", e, err)
+	}
+}
+
+func TestServer_ShutdownEndsAWatchAtOnce(t *testing.T) {
+	s := newServed(t)
+	stream, err := s.WatchPeers(t.Context(), &WatchPeersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	s.server.Shutdown(ctx)
+	if ctx.Err() != nil {
+		t.Error("the shutdown waited for the watch")
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("the watch ended with %v", err)
+	}
+	if _, err := os.Stat(SocketPath(s.home)); err == nil {
+		t.Error("the socket is still there")
+	}
+	if _, err := Dial(t.Context(), s.home); !errors.Is(err, ErrNoNode) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServer_ShutdownCutsACallThatDoesNotEnd(t *testing.T) {
+	s := newServed(t)
+	stream, err := testservice.NewShapeServiceClient(s.conn).Both(WithTarget(t.Context(), s.otherID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&testservice.BothRequest{Text: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s.server.Shutdown(ctx)
+	if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServer_ForwardsSystemServices(t *testing.T) {
+	s := newServed(t)
+	for _, id := range []string{s.otherID(), s.node.ID().String()} {
+		res, err := healthpb.NewHealthClient(s.conn).Check(WithTarget(t.Context(), id), &healthpb.HealthCheckRequest{})
+		if err != nil || res.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("got %v, %v", res, err)
+		}
+	}
+	// Without a target it is a method that this node's API does not have.
+	_, err := healthpb.NewHealthClient(s.conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
+	if status.Code(err) != codes.Unimplemented {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServer_BadTargets(t *testing.T) {
+	s := newServed(t)
+	for _, call := range map[string]func(target string) error{
+		"get":        func(x string) error { _, err := s.GetPeer(t.Context(), &GetPeerRequest{Target: x}); return err },
+		"ping":       func(x string) error { _, err := s.Ping(t.Context(), &PingRequest{Target: x}); return err },
+		"connect":    func(x string) error { _, err := s.Connect(t.Context(), &ConnectRequest{Target: x}); return err },
+		"disconnect": func(x string) error { _, err := s.Disconnect(t.Context(), &DisconnectRequest{Target: x}); return err },
+		"forget":     func(x string) error { _, err := s.Forget(t.Context(), &ForgetRequest{Target: x}); return err },
+		"pin": func(x string) error {
+			_, err := s.PinName(t.Context(), &PinNameRequest{Target: x, Name: "n"})
+			return err
+		},
+		"services": func(x string) error {
+			_, err := s.ListServices(t.Context(), &ListServicesRequest{Target: x})
+			return err
+		},
+	} {
+		if err := call("nonsense@x"); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("got %v", err)
+		}
+		if err := call("nobody"); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("got %v", err)
+		}
+	}
+}
