@@ -69,7 +69,7 @@ func startRun(t *testing.T, network string, opts runOptions) *running {
 	if opts.listen == "" {
 		opts.listen = "localhost:0"
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.run(ctx, opts, true) }()
 	r.stop = sync.OnceValue(func() error {
