@@ -78,7 +78,7 @@ func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
 		nodes = append(nodes, n)
 	}
 	began := time.Now()
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 2*time.Minute, func() string {
 		for i, n := range nodes {
 			if c := len(neighborsOf(n)); c < 5 || c > 20 {
 				return fmt.Sprintf("node %d has %d neighbors of %d known, want between 5 and 20", i, c, len(n.Peers()))
@@ -100,7 +100,7 @@ func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
 		}
 	}
 	began = time.Now()
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, 2*time.Minute, func() string {
 		if !connected(rest) {
 			return "the rest is not connected"
 		}

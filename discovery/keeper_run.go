@@ -152,7 +152,9 @@ func (k *Keeper) setAddrs(p peer.ID, addrs []ma.Multiaddr, connected bool) {
 
 func (k *Keeper) tell(e Event) {
 	short := []any{"peer", e.Peer.ID}
-	if len(e.Peer.Addrs) > 0 {
+	if conns := k.h.Network().ConnsToPeer(e.Peer.ID); len(conns) > 0 {
+		short = append(short, "addr", safetext.Clean(conns[0].RemoteMultiaddr().String()))
+	} else if len(e.Peer.Addrs) > 0 {
 		short = append(short, "addr", safetext.Clean(e.Peer.Addrs[0].String()))
 	}
 	switch e.Kind {
