@@ -41,6 +41,8 @@ type directory struct {
 	back    func(id peer.ID)           // a peer was connected
 	many    func(id peer.ID)           // a peer's catalog is to be read, again
 
+	changing sync.Mutex // held while an entry is replaced and that is told, so that what is told last is true
+
 	mu       sync.Mutex
 	entries  map[peer.ID]*entry
 	arrivals map[peer.ID]map[*func()]struct{}
@@ -192,9 +194,9 @@ func (d *directory) amend(id peer.ID, added, removed []protocol.ID) {
 	var plus, minus entry
 	d.read(&plus, added)
 	d.read(&minus, removed)
-	d.mu.Lock()
-	old := d.entries[id]
-	d.mu.Unlock()
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	old := d.lookup(id)
 	if old == nil {
 		return // the event with the whole list is on its way
 	}
@@ -210,14 +212,14 @@ func (d *directory) amend(id peer.ID, added, removed []protocol.ID) {
 	e.announced = append(e.announced, plus.announced...)
 	slices.Sort(e.announced)
 	e.announced = slices.Compact(e.announced)
-	d.set(id, e)
+	d.put(id, e, true)
 }
 
 // setCatalog takes in the names that a peer's catalog holds.
 func (d *directory) setCatalog(id peer.ID, names []string) {
-	d.mu.Lock()
-	old := d.entries[id]
-	d.mu.Unlock()
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	old := d.lookup(id)
 	if old == nil || !old.many {
 		return
 	}
@@ -235,9 +237,12 @@ func (d *directory) setCatalog(id peer.ID, names []string) {
 
 // set replaces the entry of a peer; nil removes it.
 func (d *directory) set(id peer.ID, e *entry) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	d.put(id, e, true)
 }
 
+// put is set for one who holds the lock changing.
 func (d *directory) put(id peer.ID, e *entry, announcement bool) {
 	d.mu.Lock()
 	old := d.entries[id]
