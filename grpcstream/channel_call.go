@@ -1,6 +1,7 @@
 package grpcstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -38,10 +39,10 @@ func (h handle) check(method string) error {
 	if h.sel.err != nil {
 		return h.sel.err
 	}
-	if h.sel.peer != "" || h.sel.service != "" {
+	if h.sel.peer != "" {
 		return nil
 	}
-	if s := serviceOf(method); isSystemService(s) {
+	if s := cmp.Or(h.sel.service, serviceOf(method)); isSystemService(s) {
 		return &Error{
 			Code:    codes.InvalidArgument,
 			Reason:  ReasonBadTarget,
@@ -71,6 +72,8 @@ func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc 
 	if c == nil {
 		return errLostCall
 	}
+	ctx, c = c.begin(ctx)
+	defer c.end()
 	c.heed(opts)
 	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
 		return ch.explain(c, method, err)
@@ -84,9 +87,11 @@ func (ch *Channel) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.C
 	if c == nil {
 		return nil, errLostCall
 	}
+	ctx, c = c.begin(ctx)
 	c.heed(opts)
 	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
+		defer c.end()
 		return nil, ch.explain(c, method, err)
 	}
 	return s, nil

@@ -27,6 +27,7 @@ func TestChannel_BadTargets(t *testing.T) {
 			"an address only": ch.Peer("/ip4/127.0.0.1/tcp/1"),
 			"a bad service":   ch.Service("a/b"),
 			"no service":      ch.Service(""),
+			"of every node":   ch.Service("grpc.health.v1.Health"),
 		} {
 			_, err := askWho(t.Context(), cc, "x.A")
 			if status.Code(err) != codes.InvalidArgument || ReasonOf(err) != ReasonBadTarget {

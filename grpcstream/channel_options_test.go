@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // Whatever options a user gives, the channel goes on finding and checking its peers.
@@ -74,6 +76,42 @@ func TestChannel_UserInterceptorsSeeCalls(t *testing.T) {
 		replace = true
 		if _, err := askWho(t.Context(), ch.Peer(b.ID().String()), "x.A"); status.Code(err) != codes.Internal {
 			t.Fatalf("with a replaced context: %v", err)
+		}
+	})
+}
+
+// An interceptor may make a call more than once, one after the other or at the same time.
+func TestChannel_InterceptorsThatCallTwice(t *testing.T) {
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.host(), o.host()
+		o.serve(b, "x.A")
+		both := false
+		ch := o.channel(a, ChannelConfig{Options: []grpc.DialOption{
+			grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if !both {
+					_ = invoke(ctx, method, req, reply, cc, opts...)
+					return invoke(ctx, method, req, reply, cc, opts...)
+				}
+				errs := make(chan error)
+				for range 2 {
+					go func() { errs <- invoke(ctx, method, req, new(wrapperspb.StringValue), cc, opts...) }()
+				}
+				return errors.Join(<-errs, <-errs)
+			}),
+		}})
+		start := time.Now()
+		_, err := askWho(t.Context(), ch, "x.A")
+		wantReason(t, err, ReasonNoInstance)
+		if d := time.Since(start); d != 10*time.Second {
+			t.Errorf("called twice, held for %v", d)
+		}
+		both = true
+		o.connect(a, b)
+		for range 100 {
+			_ = ch.Invoke(t.Context(), "/x.A/Who", wrapperspb.String("?"), new(wrapperspb.StringValue))
+		}
+		if p := ch.hub.peers[b.ID()]; p.active.Load() != 0 || p.picks.Load() != 200 {
+			t.Errorf("%d calls, %d of them in flight", p.picks.Load(), p.active.Load())
 		}
 	})
 }

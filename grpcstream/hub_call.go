@@ -3,6 +3,7 @@ package grpcstream
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -22,7 +23,7 @@ type selector struct {
 const triedMax = 4
 
 // A call is the state of one call in the hub. It is the call's context, too, so that it costs one allocation. The
-// attempts of a call come one after the other; it needs no lock.
+// attempts of a call come one after the other; between begin and end it needs no lock.
 type call struct {
 	context.Context //nolint:containedctx // it is a context: the parent's, with one more value
 
@@ -33,9 +34,27 @@ type call struct {
 	begun bool   // turn is set
 
 	since   time.Time // when the call was held first; zero: never
+	hinted  bool      // its selector's addresses were given to a dial
 	hold    holdKind  // why it is held now
 	patient bool      // wait-for-ready: held until its own deadline
+
+	taken atomic.Bool // the call is under way
 }
+
+// begin returns the call, and its context, as that of the one about to be made in it: an interceptor may make a call
+// again, which then goes to peers not tried before, and even at the same time, which then is another call. end must
+// follow when it is no longer under way.
+func (c *call) begin(ctx context.Context) (context.Context, *call) {
+	if !c.taken.CompareAndSwap(false, true) {
+		c = &call{Context: ctx, sel: c.sel}
+		c.taken.Store(true)
+		return c, c
+	}
+	c.since, c.hold = time.Time{}, notHeld
+	return ctx, c
+}
+
+func (c *call) end() { c.taken.Store(false) }
 
 // callKey is the key under which a call finds itself in a context derived from it.
 type callKey struct{}

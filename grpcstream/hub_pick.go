@@ -2,7 +2,10 @@ package grpcstream
 
 import (
 	"errors"
+	"slices"
 	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // A verdict is what the hub says to a call that asks for a peer.
@@ -53,6 +56,7 @@ func (h *hub) pickPeer(c *call, method string) (*link, verdict) {
 	if l := p.link.Load(); l != nil {
 		return h.take(c, p, l)
 	}
+	h.newsLocked(c, p)
 	f := &p.failure
 	switch {
 	case p.next != nil:
@@ -69,12 +73,23 @@ func (h *hub) pickPeer(c *call, method string) (*link, verdict) {
 	}
 	_, v := h.holdLocked(c, method, dialing, now)
 	if v == held {
-		if len(c.sel.addrs) > 0 {
-			p.hints = c.sel.addrs
-		}
 		h.dialLocked(p, now)
 	}
 	return nil, v
+}
+
+// newsLocked takes in where a call says that its peer is, once for each call. How the peer failed at other places does
+// not matter then.
+func (h *hub) newsLocked(c *call, p *hubPeer) {
+	if len(c.sel.addrs) == 0 || c.hinted || p.next != nil {
+		return
+	}
+	c.hinted = true
+	if slices.EqualFunc(p.hints, c.sel.addrs, ma.Multiaddr.Equal) {
+		return
+	}
+	p.hints = c.sel.addrs
+	p.failure.until, p.failure.at, p.failure.soft = time.Time{}, time.Time{}, true
 }
 
 // softKind tells why a call is held after a failure that does not fail it.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // A fakeWire connects when the test says so.
@@ -349,4 +350,46 @@ func TestHub_ClosedWhileConnecting(t *testing.T) {
 	if len(w.ups) != 0 {
 		t.Fatal("a link came up after the end")
 	}
+}
+
+func TestHub_AnAddressNamedAnewIsTriedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, w := newFakeHub()
+		defer h.close()
+		const id, method = peer.ID("a"), "/x.A/M"
+		refused := errors.New("refused")
+		old := newCall(selector{peer: id})
+		h.pick(old, method)
+		w.down(0, refused)
+		if _, v := h.pick(old, method); v != gaveUp {
+			t.Fatalf("after a failed dial: %v", v)
+		}
+		// While the peer is left alone for that failure, somebody says where it is.
+		at := newCall(selector{peer: id, addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/1")}})
+		if _, v := h.pick(at, method); v != held || w.dials[id] != 2 || len(w.dialing[0].hints) != 1 {
+			t.Fatalf("%v after %d dials", v, w.dials[id])
+		}
+		// Who names another place meanwhile has that one tried next, once.
+		other := newCall(selector{peer: id, addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.2/tcp/1")}})
+		if _, v := h.pick(other, method); v != held {
+			t.Fatal(v)
+		}
+		w.down(0, refused)
+		if _, v := h.pick(other, method); v != held || w.dials[id] != 3 {
+			t.Fatalf("%v after %d dials", v, w.dials[id])
+		}
+		if _, v := h.pick(at, method); v != held {
+			t.Fatal(v)
+		}
+		w.down(0, refused)
+		for _, c := range []*call{at, other} {
+			if _, v := h.pick(c, method); v != gaveUp || w.dials[id] != 3 {
+				t.Fatalf("%v after %d dials", v, w.dials[id])
+			}
+		}
+		// The same place again is no news.
+		if _, v := h.pick(newCall(*other.sel), method); v != gaveUp || w.dials[id] != 3 {
+			t.Fatalf("%v after %d dials", v, w.dials[id])
+		}
+	})
 }
