@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,13 +46,23 @@ func TestWatchInterfaces_CallsOnChange(t *testing.T) {
 			}
 			return []host.Interface{i}
 		}
+		var mu sync.Mutex
 		now, fault := eth("10.0.0.1/24"), error(nil)
+		set := func(i []host.Interface, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			now, fault = i, err
+		}
+		list := func() ([]host.Interface, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return now, fault
+		}
 		var calls [][]host.Interface
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- host.Watch(ctx, func() ([]host.Interface, error) { return now, fault },
-				func(i []host.Interface) { calls = append(calls, i) })
+			done <- host.Watch(ctx, list, func(i []host.Interface) { calls = append(calls, i) })
 		}()
 		after := func(what string, want int) {
 			t.Helper()
@@ -63,17 +74,17 @@ func TestWatchInterfaces_CallsOnChange(t *testing.T) {
 		}
 		after("at the start", 1)
 		after("nothing new", 1)
-		now = eth("10.0.0.2/24")
+		set(eth("10.0.0.2/24"), nil)
 		after("another address", 2)
-		now = eth("10.0.0.2/24", "fe80::1/64")
+		set(eth("10.0.0.2/24", "fe80::1/64"), nil)
 		after("one more address", 3)
-		fault = errors.New("busy")
-		now = nil
+		set(nil, errors.New("busy"))
 		after("cannot look", 3)
-		fault = nil
+		set(nil, nil)
 		after("all gone", 4)
-		now = eth("10.0.0.2/24")
-		now[0].Flags |= net.FlagMulticast
+		back := eth("10.0.0.2/24")
+		back[0].Flags |= net.FlagMulticast
+		set(back, nil)
 		after("back", 5)
 		cancel()
 		if err := <-done; err != nil {
