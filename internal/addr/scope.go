@@ -27,23 +27,26 @@ const (
 // metadata4 tells whether a cloud hands out credentials at the address to whoever asks from inside.
 func metadata4(b [4]byte) bool {
 	switch b {
-	case [4]byte{169, 254, 169, 254}, [4]byte{169, 254, 170, 2}, [4]byte{100, 100, 100, 200}, [4]byte{192, 0, 0, 192}:
+	case [4]byte{169, 254, 169, 254}, [4]byte{169, 254, 170, 2}, [4]byte{169, 254, 170, 23}, [4]byte{169, 254, 0, 23},
+		[4]byte{100, 100, 100, 200}, [4]byte{192, 0, 0, 192}, [4]byte{168, 63, 129, 16}:
 		return true
 	}
 	return false
 }
 
-// metadata6 is metadata4 for IPv6: fd00:ec2::254 and fd20:ce::254.
+// metadata6 is metadata4 for IPv6: fd00:ec2::254, fd00:ec2::23, fd20:ce::254 and fd00:c1::a9fe:a9fe.
 func metadata6(b [16]byte) bool {
 	switch b {
-	case [16]byte{0xfd, 0x00, 0x0e, 0xc2, 14: 0x02, 15: 0x54}, [16]byte{0xfd, 0x20, 0x00, 0xce, 14: 0x02, 15: 0x54}:
+	case [16]byte{0xfd, 0x00, 0x0e, 0xc2, 14: 0x02, 15: 0x54}, [16]byte{0xfd, 0x00, 0x0e, 0xc2, 15: 0x23},
+		[16]byte{0xfd, 0x20, 0x00, 0xce, 14: 0x02, 15: 0x54}, [16]byte{0xfd, 0x00, 0x00, 0xc1, 12: 0xa9, 13: 0xfe, 14: 0xa9, 15: 0xfe}:
 		return true
 	}
 	return false
 }
 
 // IPScope tells the scope of an IP address. An IPv6 address that leads to an IPv4 address, through NAT64 or 6to4,
-// is public if that one is, and unusable otherwise.
+// is public if that one is, and unusable otherwise, as are those that hide where they lead: NAT64 with a prefix of its
+// own (RFC 8215), SIIT and Teredo.
 func IPScope(ip netip.Addr) Scope {
 	ip = ip.Unmap().WithZone("")
 	switch {
@@ -72,6 +75,9 @@ func scope4(b [4]byte, ip netip.Addr) Scope {
 func scope6(b [16]byte, ip netip.Addr) Scope {
 	switch {
 	case metadata6(b), [12]byte(b[:12]) == [12]byte{}: // ::/96, IPv4-compatible
+		return Unusable
+	case [12]byte(b[:12]) == [12]byte{8: 0xff, 9: 0xff}, [6]byte(b[:6]) == [6]byte{0x00, 0x64, 0xff, 0x9b, 0x00, 0x01},
+		[4]byte(b[:4]) == [4]byte{0x20, 0x01}: // ::ffff:0:0:0/96, 64:ff9b:1::/48, 2001::/32
 		return Unusable
 	case [12]byte(b[:12]) == [12]byte{0x00, 0x64, 0xff, 0x9b}: // 64:ff9b::/96, NAT64
 		return onlyPublic([4]byte(b[12:]))
