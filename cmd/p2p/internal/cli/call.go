@@ -221,7 +221,7 @@ func (e *callError) Error() string {
 		if err != nil {
 			doc = []byte(d.GetTypeUrl())
 		}
-		fmt.Fprintf(&b, "\n  %s", safetext.Clean(string(doc)))
+		fmt.Fprintf(&b, "\n%s", safetext.Clean(string(doc)))
 	}
 	return b.String()
 }

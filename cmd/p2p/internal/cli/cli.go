@@ -142,7 +142,9 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	}
 	_, usage := errors.AsType[*usageError](err)
 	usage = usage || !a.started
-	fmt.Fprintf(a.stderr, "p2p: %s\n", plainText(safetext.CleanLines(message(err))))
+	// Only the first line begins at the margin: the others may be a peer's.
+	text := strings.NewReplacer("\n", "\n  ", "\t", " ").Replace(safetext.CleanLines(message(err)))
+	fmt.Fprintf(a.stderr, "p2p: %s\n", plainText(text))
 	switch {
 	case usage:
 		fmt.Fprintf(a.stderr, "Run \"%s --help\" for how to use it.\n", cmd.CommandPath())

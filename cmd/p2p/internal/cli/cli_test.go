@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p/cmd/p2p/internal/dyncall"
 )
 
 // command runs the command line in this process, at an empty home.
@@ -155,6 +157,23 @@ func TestCallError_HostileStatus(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in %q", want, text)
 		}
+	}
+}
+
+// What a peer put into an error cannot begin a line of the terminal.
+func TestReport_HostileErrors(t *testing.T) {
+	for name, err := range map[string]error{
+		"services": describeFailure("peer", "a.S", &dyncall.UnknownError{Kind: "service", Name: "a.S", Have: []string{nasty}}),
+		"status":   status.Error(codes.Unavailable, nasty),
+		"call":     &callError{what: "a.S/M", peer: "x", err: status.Error(codes.Unavailable, nasty)},
+		"plain":    errors.Join(errors.New("first"), errors.New("tab\t"+nasty)),
+	} {
+		var b strings.Builder
+		a := &app{stderr: &b, started: true}
+		if code := a.report(a.root(), err); code != exitFailed {
+			t.Errorf("%s: exit code %d", name, code)
+		}
+		requireSafe(t, b.String())
 	}
 }
 

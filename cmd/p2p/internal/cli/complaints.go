@@ -9,6 +9,9 @@ import (
 	"github.com/lynn9388/p2p"
 )
 
+// maxComplaints bounds what is kept: many more than a person reads.
+const maxComplaints = 256
+
 // complaints is what was said last of peers that were found and do not answer. The zero value is empty; its methods may
 // be called concurrently.
 type complaints struct {
@@ -23,7 +26,7 @@ func (c *complaints) note(e p2p.PeerEvent) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.said == nil {
+	if c.said == nil || len(c.said) >= maxComplaints {
 		c.said = make(map[peer.ID]string)
 	}
 	c.said[e.Peer.ID] = e.Err.Error()

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/lynn9388/p2p"
 )
@@ -33,6 +35,16 @@ func TestComplaints_HoldAsLongAsThePeerDoesNotAnswer(t *testing.T) {
 	silent.State = p2p.StateKnown
 	if got := c.about([]p2p.PeerInfo{silent}); len(got) != 1 || strings.Contains(got[0], "9388") {
 		t.Errorf("an old complaint came back: %q", got)
+	}
+}
+
+func TestComplaints_AreBounded(t *testing.T) {
+	var c complaints
+	for i := range 3 * maxComplaints {
+		c.note(p2p.PeerEvent{Peer: p2p.PeerInfo{ID: peer.ID(strconv.Itoa(i))}, Err: errors.New("open a port")})
+	}
+	if len(c.said) > maxComplaints {
+		t.Errorf("%d complaints are kept", len(c.said))
 	}
 }
 
