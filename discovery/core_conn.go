@@ -64,6 +64,11 @@ func (c *core) connUp(p peer.ID, n int, outbound bool) {
 	if n == 0 {
 		return
 	}
+	_, banned := c.banned[p]
+	if _, dialing := c.inflight[p]; banned && dialing && outbound { // the user parted from it meanwhile
+		c.do(action{kind: actClose, peer: p, code: closedByUser.code()})
+		return
+	}
 	delete(c.banned, p)
 	e := c.peers[p]
 	if e == nil {

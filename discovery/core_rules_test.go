@@ -261,6 +261,32 @@ func TestCore_BannedIsNotDialed(t *testing.T) {
 	}
 }
 
+// A dial that was under way when the user parted from the peer brings it back no more.
+func TestCore_DialUnderWayDoesNotBringBackTheBanned(t *testing.T) {
+	for name, part := range map[string]func(*one){
+		"disconnect": func(o *one) { o.ban("a") }, "forget": func(o *one) { o.forget("a") },
+	} {
+		o := newOne(KeeperConfig{})
+		o.lan("a")
+		o.pass(time.Second)
+		if o.count(actDial, "a") != 1 {
+			t.Fatal("not dialed")
+		}
+		part(o)
+		o.arrive("a", true)
+		o.dialed("a", nil)
+		o.pass(time.Second)
+		if o.neighbors != 0 || o.count(actClose, "a") == 0 {
+			t.Errorf("%s: %d neighbors, closed %d times", name, o.neighbors, o.count(actClose, "a"))
+		}
+		o.connDown("a", 0, closedUnknown)
+		o.arrive("a", false) // it comes by itself
+		if o.neighbors != 1 {
+			t.Errorf("%s: who comes by itself is no neighbor", name)
+		}
+	}
+}
+
 func TestCore_WrongPeerLosesTheAddress(t *testing.T) {
 	o := newOne(KeeperConfig{})
 	o.lan("a")
@@ -389,7 +415,7 @@ func TestCore_ABusyMachineDialsFewerAtOnce(t *testing.T) {
 		for i := range 2 * maxDials {
 			o.lan(peer.ID(fmt.Sprint("p", i)))
 		}
-		o.pass(0)
+		o.pass(politeness) // "self" is the greater ID, and waits
 		return len(o.inflight)
 	}
 	if got := underWay(0); got != maxDials {
