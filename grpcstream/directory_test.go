@@ -3,7 +3,9 @@ package grpcstream
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -19,37 +21,42 @@ func TestDirectory_ACatalogReadBesideTheEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.sub.Close()
-	var mu sync.Mutex
-	heard := map[peer.ID]*entry{}
-	d.changed = func(id peer.ID, e *entry) {
-		mu.Lock()
-		defer mu.Unlock()
-		heard[id] = e
-	}
 	const id = peer.ID("somebody")
-	many := []protocol.ID{TunnelProtocol("test"), manyServices("test")}
-	var names []string
-	for range 64 {
-		names = append(names, "x.A")
+	events := map[string]func(){
+		"it goes":          func() { d.set(id, nil) },
+		"it offers x.B":    func() { d.amend(id, []protocol.ID{ServiceProtocol("test", "x.B")}, nil) },
+		"its catalog, too": func() { d.setCatalog(id, []string{"x.C"}) },
 	}
-	for i := range 3000 {
-		d.update(id, many)
-		var wg sync.WaitGroup
-		wg.Go(func() { d.setCatalog(id, names) })
-		if i%2 == 0 {
-			d.set(id, nil)
-		} else {
-			d.amend(id, []protocol.ID{ServiceProtocol("test", "x.B")}, nil)
-		}
-		wg.Wait()
-		switch e := d.lookup(id); {
-		case heard[id] != e:
-			t.Fatalf("round %d: the directory has %+v, and told last %+v", i, e, heard[id])
-		case i%2 == 0 && e != nil:
-			t.Fatalf("round %d: the peer has gone and is there: %+v", i, e)
-		case i%2 == 1 && !slices.Contains(e.services, "x.B"):
-			t.Fatalf("round %d: an announcement is lost: %+v", i, e)
-		}
-		d.set(id, nil)
+	for name, event := range events {
+		t.Run(name, func(t *testing.T) {
+			d.changed = func(peer.ID, *entry) {}
+			d.update(id, []protocol.ID{TunnelProtocol("test"), manyServices("test")})
+			var heard []*entry
+			var mu sync.Mutex
+			var begun atomic.Bool
+			var wg sync.WaitGroup
+			d.changed = func(_ peer.ID, e *entry) {
+				if begun.CompareAndSwap(false, true) { // the event comes while the catalog is being told of
+					done := make(chan struct{})
+					wg.Go(func() { defer close(done); event() })
+					select {
+					case <-done:
+					case <-time.After(50 * time.Millisecond): // it waits for its turn
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				heard = append(heard, e)
+			}
+			d.setCatalog(id, []string{"x.A"})
+			wg.Wait()
+			e := d.lookup(id)
+			if len(heard) != 2 || heard[1] != e {
+				t.Errorf("the directory has %+v, and told %+v", e, heard)
+			}
+			if name == "it offers x.B" && !slices.Contains(e.services, "x.B") {
+				t.Errorf("an announcement is lost: %+v", e)
+			}
+		})
 	}
 }
