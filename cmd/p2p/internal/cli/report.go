@@ -108,7 +108,9 @@ func (s *session) ports() []string {
 		}
 	}
 	var out []string
+	slices.Sort(order)
 	for _, port := range order {
+		slices.Sort(hosts[port])
 		out = append(out, "port "+port+" on "+strings.Join(hosts[port], " and "))
 	}
 	return out
