@@ -39,14 +39,14 @@ func TestNewNode_KeepsTheErrorsOfBadOptions(t *testing.T) {
 	n := p2p.NewNode("localhost:0", quiet(),
 		p2p.WithName(strings.Repeat("n", p2p.MaxNameLen+1)), p2p.WithNetwork("No Such"), p2p.WithNeighbors(3, 2),
 		p2p.WithHome(""), p2p.WithIdentity(nil), p2p.WithAllow("x"), p2p.WithAllowFile(""), p2p.WithAuthorizer(nil),
-		p2p.WithDiscovery(nil), p2p.WithDiscoveryTimeout(0), p2p.WithShutdownTimeout(-1), p2p.WithLogger(nil), nil)
+		p2p.WithDiscovery(nil), p2p.WithDiscoveryTimeout(0), p2p.WithShutdownTimeout(-1), p2p.WithLogger(nil), p2p.WithMetrics(nil), nil)
 	err := n.StartServer()
 	if err == nil {
 		t.Fatal("StartServer accepted them")
 	}
 	for _, want := range []string{
 		"WithName", "WithNetwork", "WithNeighbors", "WithHome", "WithIdentity", "WithAllow:", "WithAllowFile",
-		"WithAuthorizer", "WithDiscovery:", "WithDiscoveryTimeout", "WithShutdownTimeout", "WithLogger", "option is nil",
+		"WithAuthorizer", "WithDiscovery:", "WithDiscoveryTimeout", "WithShutdownTimeout", "WithLogger", "WithMetrics", "option is nil",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not name %s: %v", want, err)

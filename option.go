@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/discovery"
@@ -60,6 +61,7 @@ type config struct {
 	sourcesSet    bool
 	discoveryWait time.Duration
 	shutdown      time.Duration
+	metrics       prometheus.Registerer
 	logger        *slog.Logger
 }
 
@@ -308,6 +310,21 @@ func WithShutdownTimeout(d time.Duration) Option {
 func WithLibp2pOptions(opts ...libp2p.Option) Option {
 	return optionFunc(func(c *config) error {
 		c.libp2pOptions = append(c.libp2pOptions, opts...)
+		return nil
+	})
+}
+
+// WithMetrics registers the node's Prometheus metrics: those of libp2p, of its resource manager, and the node's own,
+// p2p_grpcstream_panics_total and p2p_grpcstream_refused_calls_total. Nodes that share a registerer are counted together.
+// For traces and for metrics of calls pass a stats handler, such as that of otelgrpc, to [WithServerOptions] and
+// [WithDialOptions].
+func WithMetrics(r prometheus.Registerer) Option {
+	return optionFunc(func(c *config) error {
+		if r == nil {
+			return errors.New("WithMetrics: the registerer is nil")
+		}
+		c.metrics = r
+		c.libp2pOptions = append(c.libp2pOptions, libp2p.PrometheusRegisterer(r))
 		return nil
 	})
 }

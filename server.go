@@ -24,6 +24,7 @@ func newServer(n *Node, c *config) *grpcstream.Server {
 		Authorize:         c.authorizeCall(),
 		WithoutReflection: c.noReflection,
 		Options:           c.serverOptions,
+		Metrics:           c.metrics,
 		Logger:            c.logger,
 	})
 	nodeinfo.Register(s, selfInfo{n})

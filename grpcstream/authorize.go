@@ -81,9 +81,11 @@ func (s *Server) admit(ctx context.Context, method string, kind callKind) (*tunn
 		return nil, status.Error(codes.Internal, "grpcstream: the call did not come through a tunnel")
 	}
 	if err := s.decide(ctx, t, method); err != nil {
+		s.metrics.refuse(refusedByPolicy)
 		return nil, err
 	}
 	if err := t.acquire(ctx, kind); err != nil {
+		s.metrics.refuse(refusedAsBusy)
 		return nil, err
 	}
 	return t, nil

@@ -13,6 +13,7 @@ import (
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -55,6 +56,9 @@ type ServerConfig struct {
 	// Options are applied over the defaults, except for credentials. grpc.StreamInterceptor and grpc.InTapHandle are
 	// taken; use grpc.ChainStreamInterceptor.
 	Options []grpc.ServerOption
+	// Metrics gets the counters p2p_grpcstream_panics_total and p2p_grpcstream_refused_calls_total. nil: nothing is
+	// counted.
+	Metrics prometheus.Registerer
 	// Logger gets panics of handlers (Error) and refused tunnels and calls (Debug). nil: slog.Default.
 	Logger *slog.Logger
 }
@@ -71,9 +75,10 @@ type Call struct {
 // A Server serves gRPC to the peers of a libp2p host. It is a grpc.ServiceRegistrar. Services are registered first,
 // then it is started once, then shut down once. Its methods may be called concurrently.
 type Server struct {
-	cfg    ServerConfig
-	log    *slog.Logger
-	limits *callLimits
+	cfg     ServerConfig
+	log     *slog.Logger
+	limits  *callLimits
+	metrics *metrics // set by the start
 
 	life     sync.Mutex // held while the server starts or is withdrawn
 	withdraw func()
@@ -229,6 +234,10 @@ func (s *Server) serve(h corehost.Host) error {
 	case serverClosed:
 		return fmt.Errorf("grpcstream: start: the server was shut down: %w", net.ErrClosed)
 	case serverNew:
+	}
+	var err error
+	if s.metrics, err = newMetrics(s.cfg.Metrics); err != nil {
+		return err
 	}
 	if err := CheckNetwork(s.cfg.Network); err != nil {
 		return err

@@ -121,6 +121,7 @@ func (s *Server) recovered(t *tunnel, method string, err *error) {
 	if r == nil {
 		return
 	}
+	s.metrics.panicked()
 	s.log.Error("handler panicked", "peer", t.peer.ID, "service", method, "err", safetext.Clean(fmt.Sprint(r)), "stack", string(debug.Stack()))
 	*err = status.Error(codes.Internal, "grpcstream: the handler panicked; see the log of the node that was called")
 }
