@@ -107,8 +107,10 @@ func (b *Bootstrap) try(ctx context.Context, h corehost.Host, j *joint, found fu
 		b.ownID(j, found)
 		return true, false
 	}
-	if j.info.ID != "" && b.settled(h, j.info.ID) {
-		return true, false
+	if j.info.ID != "" {
+		if well, _ := b.settled(h, j.info.ID); well {
+			return true, false
+		}
 	}
 	infos, err := b.resolve(ctx, j.info)
 	if err != nil {
@@ -136,19 +138,25 @@ func (b *Bootstrap) ownID(j *joint, found func(peer.AddrInfo)) {
 	found(j.info)
 }
 
-// settled tells whether p needs no dial.
-func (b *Bootstrap) settled(h corehost.Host, p peer.ID) bool {
+// settled tells whether p needs no dial: because all is well, or because one is under way, which may yet fail.
+func (b *Bootstrap) settled(h corehost.Host, p peer.ID) (well, dialing bool) {
 	if h.Network().Connectedness(p) == network.Connected {
-		return true
+		return true, false
 	}
-	return b.cfg.Keeper != nil && b.cfg.Keeper.settled(p)
+	if b.cfg.Keeper == nil {
+		return false, false
+	}
+	return b.cfg.Keeper.settled(p)
 }
 
 // tryOne tries one place, with a peer ID or without.
 func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo, several bool, found func(peer.AddrInfo)) bool {
 	if info.ID != "" {
-		if info.ID == h.ID() || b.settled(h, info.ID) {
+		if info.ID == h.ID() {
 			return true
+		}
+		if well, dialing := b.settled(h, info.ID); well || dialing {
+			return well
 		}
 		if j.tries%4 == askWho {
 			b.whoElse(ctx, h, j, info)
@@ -157,8 +165,10 @@ func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info 
 		return false
 	}
 	key := j.key(info.Addrs[0], several)
-	if last := j.seen[key]; last != "" && b.settled(h, last) {
-		return true
+	if last := j.seen[key]; last != "" {
+		if well, dialing := b.settled(h, last); well || dialing {
+			return well
+		}
 	}
 	id, at, err := b.identify(ctx, h, j.tries, info.Addrs)
 	switch {

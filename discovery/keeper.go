@@ -314,17 +314,17 @@ func (k *Keeper) sated() bool {
 // the start of the events call Peers after Events.
 func (k *Keeper) Events(ctx context.Context) iter.Seq[Event] { return k.events.subscribe(ctx) }
 
-// settled tells whether dialing p once more is of no use: it is connected or being dialed, or it let this node go a
-// moment ago.
-func (k *Keeper) settled(p peer.ID) bool {
+// settled tells whether dialing p once more is of no use: well, since it is connected or let this node go a moment ago;
+// dialing, since a dial is under way.
+func (k *Keeper) settled(p peer.ID) (well, dialing bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.core.peers[p]
 	if e == nil {
 		_, banned := k.core.banned[p]
-		return banned
+		return banned, false
 	}
-	return e.conns > 0 || e.busy || e.full > 0 && time.Now().Before(e.next)
+	return e.conns > 0 || e.full > 0 && time.Now().Before(e.next), e.busy
 }
 
 // onMove has f called whenever the network changed; f must not block.
