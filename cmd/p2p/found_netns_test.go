@@ -3,6 +3,8 @@
 package main
 
 import (
+	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -35,5 +37,28 @@ func TestRun_UsualPort(t *testing.T) {
 	})
 	if second.printed("listening: port 9388") {
 		t.Error("two nodes at one port")
+	}
+}
+
+// TestRun_SaysOnceWhyMulticastIsRefused has another program hold the port of multicast DNS for itself.
+func TestRun_SaysOnceWhyMulticastIsRefused(t *testing.T) {
+	m := newMachines(t, 1)[0]
+	var held net.PacketConn
+	if err := m.host.Do(func() (err error) {
+		held, err = new(net.ListenConfig).ListenPacket(t.Context(), "udp", ":5353")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Close() }()
+	m.start()
+	within(t, m.began, 5*time.Second, "it says why nobody is found", func() bool {
+		return m.printed("looking for others: multicast DNS cannot be used", "UDP port 5353")
+	})
+	if out, err := m.cli("status"); err != nil || !hasLine(out, "diagnosis", "UDP port 5353") {
+		t.Errorf("status: %v\n%s", err, out)
+	}
+	if log, err := os.ReadFile(m.log); err != nil || len(log) > 0 {
+		t.Errorf("it is logged as well: %v %s", err, log)
 	}
 }

@@ -23,6 +23,7 @@ type machine struct {
 	network string
 	home    string
 	out     string    // what the node printed
+	log     string    // what it logged
 	id      string    // the node's
 	service string    // the ID of the program with the service
 	began   time.Time // when the node was started
@@ -45,9 +46,9 @@ func (m *machine) start() {
 // serve starts a program with a service on the same host.
 func (m *machine) serve() {
 	m.t.Helper()
-	out := m.out
+	out, log := m.out, m.log
 	line := m.run("shapes", "-network", m.network, "-listen", ":0")
-	m.out = out
+	m.out, m.log = out, log
 	m.service, _, _ = strings.Cut(strings.TrimPrefix(line, "share: "), "@")
 }
 
@@ -59,8 +60,8 @@ func (m *machine) run(program string, args ...string) string {
 	}
 	cmd := m.host.Command(m.t.Context(), path, args...)
 	dir := m.t.TempDir()
-	m.out = filepath.Join(dir, "out")
-	p, err := start(cmd, m.out, filepath.Join(dir, "err"))
+	m.out, m.log = filepath.Join(dir, "out"), filepath.Join(dir, "err")
+	p, err := start(cmd, m.out, m.log)
 	if err != nil {
 		m.t.Fatal(err)
 	}
