@@ -29,7 +29,8 @@
 //	Close                     closes                  graceful                waits for the first Close
 //
 // An option or address that is wrong is kept by NewNode and returned by the next JoinNetwork, StartServer, Run or Wait.
-// A start that failed is final: it is logged, Wait returns its error at once, and calls fail with [ErrNotStarted].
+// A start that failed is final: it is logged, Wait and each further start return its error at once, and calls fail with
+// [ErrNotStarted].
 //
 // # Waiting
 //

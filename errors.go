@@ -12,7 +12,7 @@ import (
 var (
 	// ErrNotStarted is returned for a call on a node before StartServer or Run has succeeded.
 	ErrNotStarted error = &stateError{text: "p2p: the node is not started: call StartServer first", code: codes.FailedPrecondition}
-	// ErrStarted is returned by a second StartServer or Run.
+	// ErrStarted is returned by StartServer and Run on a node that runs.
 	ErrStarted error = &stateError{text: "p2p: the node is already started", code: codes.FailedPrecondition}
 	// ErrClosed is returned by what is used after Close; it also matches [net.ErrClosed].
 	ErrClosed error = &stateError{text: "p2p: the node is closed", code: codes.Canceled, is: net.ErrClosed}

@@ -22,13 +22,13 @@ type Node struct {
 	joins   []string // places named before the start
 	running *running // from the start on
 	done    chan struct{}
+	closed  error // of the first Close; set before done is closed
 }
 
 type state int
 
 const (
 	idle state = iota
-	starting
 	started
 	failed
 	closing
@@ -49,14 +49,17 @@ func NewNode(address string, opts ...Option) *Node {
 }
 
 // StartServer opens the node's sockets and begins to find and accept others. It returns once the node can be dialed,
-// or with the reason why it cannot be; a port that is taken is a [*host.PortTakenError]. A node is started once.
+// or with the reason why it cannot be, which each further start returns again; a port that is taken is a
+// [*host.PortTakenError]. A node is started once.
 func (n *Node) StartServer() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.state == closing:
 		return ErrClosed
-	case n.state != idle:
+	case n.state == failed:
+		return n.err
+	case n.state == started:
 		return ErrStarted
 	case n.err != nil:
 		n.failLocked(n.err)
@@ -101,7 +104,8 @@ func (n *Node) Wait() error {
 	return r.cause()
 }
 
-// Run starts the node, waits until ctx ends, and closes it. It returns nil after an orderly end.
+// Run starts the node, waits until ctx ends, and closes it. It returns nil after an orderly end, and
+// else why the node ended or the error of its Close.
 func (n *Node) Run(ctx context.Context) error {
 	if err := n.StartServer(); err != nil {
 		return err
@@ -111,12 +115,13 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.Wait(); err != nil {
 		return err
 	}
-	return n.Close()
+	return n.closed
 }
 
 // Close withdraws the node from the network, lets calls in flight end within the shutdown timeout, closes its
 // connections and waits for its goroutines. It may be called at any time and more than once; each call returns when
-// the node is closed. A closed node is not started again.
+// the node is closed, and the first tells whether calls had to be canceled or a part ended badly. A closed node is not
+// started again.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	first, r := n.state != closing, n.running
@@ -128,9 +133,11 @@ func (n *Node) Close() error {
 	}
 	defer close(n.done)
 	if r == nil {
-		return nil
+		n.closed = n.server.Shutdown(context.Background()) // it runs nothing, and takes no services any longer
+	} else {
+		n.closed = r.stop()
 	}
-	return r.stop()
+	return n.closed
 }
 
 // live returns what runs, or the reason why nothing does.

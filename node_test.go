@@ -135,8 +135,11 @@ func TestNode_AFailedStartIsFinal(t *testing.T) {
 	if got := n.Wait(); got == nil || got.Error() != first.Error() {
 		t.Errorf("Wait: %v, want %v", got, first)
 	}
-	if err := n.StartServer(); !errors.Is(err, p2p.ErrStarted) {
-		t.Errorf("a second StartServer: %v", err)
+	if err := n.StartServer(); err == nil || err.Error() != first.Error() {
+		t.Errorf("a second StartServer: %v, want %v", err, first)
+	}
+	if err := n.Run(t.Context()); err == nil || err.Error() != first.Error() {
+		t.Errorf("Run: %v, want %v", err, first)
 	}
 	if err := n.Invoke(t.Context(), "/a.B/C", nil, nil); !errors.Is(err, p2p.ErrNotStarted) {
 		t.Errorf("a call: %v", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
@@ -36,6 +37,7 @@ type running struct {
 	bootstrap *discovery.Bootstrap
 	sources   []discovery.Source
 	events    broadcaster
+	watch     atomic.Pointer[discovery.Keeper] // the keeper, for those who may come before it
 
 	ctx    context.Context //nolint:containedctx // the life of the background work, which no call's context bounds
 	cancel context.CancelFunc
@@ -61,11 +63,12 @@ func start(n *Node, joins []string) (_ *running, err error) {
 		}
 	}
 	// Everybody who follows the host's events does so, and the handlers are set, before the first connection can come.
+	// The services are announced before the first peer is dialed: identify drops news that come often.
 	r.relay(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
-	r.background("keeper", r.keeper.Run)
 	if err := n.server.Start(r.host); err != nil {
 		return nil, err
 	}
+	r.background("keeper", r.keeper.Run)
 	if err := host.Listen(r.host, n.config.listen); err != nil {
 		return nil, err
 	}
@@ -111,12 +114,20 @@ func (r *running) openHost() (err error) {
 		Identity:  key,
 		Announce:  c.announce,
 		Allow:     r.allow,
-		Clone:     func(at ma.Multiaddr) { r.keeper.Cloned(at) },
+		Clone:     r.cloned,
 		UserAgent: userAgent(c.name),
 		Libp2p:    c.libp2pOptions,
 		Logger:    r.log,
 	})
 	return err
+}
+
+// cloned passes on that another host has this node's identity. An option of the user's may make the host listen before
+// there is a keeper.
+func (r *running) cloned(at ma.Multiaddr) {
+	if k := r.watch.Load(); k != nil {
+		k.Cloned(at)
+	}
 }
 
 func (r *running) openChannel() (err error) {
@@ -143,6 +154,7 @@ func (r *running) openDiscovery() error {
 		Book:   r.book,
 		Logger: r.log,
 	})
+	r.watch.Store(r.keeper)
 	r.bootstrap = discovery.NewBootstrap(discovery.BootstrapConfig{Keeper: r.keeper, Book: r.book, Logger: r.log})
 	r.sources = []discovery.Source{r.bootstrap, discovery.NewExchange(r.keeper, r.askNeighbors)}
 	if !c.sourcesSet {
@@ -201,9 +213,7 @@ func (r *running) stop() error {
 	r.events.close()
 	ctx, cancel := context.WithTimeout(context.Background(), r.node.config.shutdown)
 	defer cancel()
-	if r.host != nil {
-		errs = append(errs, r.node.server.Shutdown(ctx))
-	}
+	errs = append(errs, r.node.server.Shutdown(ctx))
 	if r.channel != nil {
 		errs = append(errs, r.channel.Close())
 	}

@@ -1,0 +1,221 @@
+package p2p_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/lynn9388/p2p"
+	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/p2ptest"
+)
+
+// stage is a time in the life of a node.
+type stage int
+
+const (
+	before stage = iota
+	running
+	closed
+	neverStarted // and closed
+)
+
+func (s stage) String() string {
+	return []string{"before", "running", "closed", "closed without a start"}[s]
+}
+
+// node returns a node that is at the stage.
+func (s stage) node(t *testing.T) *p2p.Node {
+	t.Helper()
+	n := p2p.NewNode("localhost:0", p2ptest.Options(p2ptest.Network())...)
+	pb.RegisterGreeterServiceServer(n, greeter{})
+	if s == running || s == closed {
+		if err := n.StartServer(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s == closed || s == neverStarted {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	return n
+}
+
+const somebody = "12D3KooWRrNnNfVdUWi9vd6QMoGwhAbv8i7GEB1mjuV1hLLuFs1d"
+
+// outcome says in a word how something ended.
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "nil"
+	case errors.Is(err, p2p.ErrNotStarted):
+		return "not started"
+	case errors.Is(err, p2p.ErrStarted):
+		return "started"
+	case errors.Is(err, p2p.ErrClosed) && errors.Is(err, net.ErrClosed):
+		return "closed"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "blocks"
+	case strings.HasSuffix(err.Error(), somebody+" is not known"):
+		return "not known"
+	default:
+		return err.Error()
+	}
+}
+
+// The table in the package's doc, row by row.
+func TestNode_TheLifecycleTable(t *testing.T) {
+	soon := func(t *testing.T) context.Context {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	rows := []struct {
+		what string
+		do   func(t *testing.T, n *p2p.Node) string
+		want [4]string // before, running, closed, closed without a start
+	}{
+		{"RegisterService", func(_ *testing.T, n *p2p.Node) (got string) {
+			defer func() {
+				if r := recover(); r != nil {
+					got = "panics"
+				}
+			}()
+			n.RegisterService(&benchDesc, nil)
+			return "registers"
+		}, [4]string{"registers", "panics", "panics", "panics"}},
+		{"JoinNetwork", func(_ *testing.T, n *p2p.Node) string { return outcome(n.JoinNetwork("localhost:1")) },
+			[4]string{"nil", "nil", "closed", "closed"}},
+		{"StartServer", func(_ *testing.T, n *p2p.Node) string { return outcome(n.StartServer()) },
+			[4]string{"nil", "started", "closed", "closed"}},
+		{"Run", func(t *testing.T, n *p2p.Node) string { return outcome(n.Run(soon(t))) },
+			[4]string{"nil", "started", "closed", "closed"}},
+		{"Wait", func(t *testing.T, n *p2p.Node) string {
+			done := make(chan error, 1)
+			go func() { done <- n.Wait() }()
+			select {
+			case err := <-done:
+				return outcome(err)
+			case <-soon(t).Done():
+				return "blocks"
+			}
+		}, [4]string{"not started", "blocks", "nil", "nil"}},
+		{"Invoke", func(t *testing.T, n *p2p.Node) string { _, err := greet(t, n); return outcome(err) },
+			[4]string{"not started", "nil", "closed", "closed"}},
+		{"NewStream", func(t *testing.T, n *p2p.Node) string {
+			_, err := grpc_health_v1.NewHealthClient(n.Peer(cmp.Or(n.ID().String(), somebody))).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+			return outcome(err)
+		}, [4]string{"not started", "nil", "closed", "closed"}},
+		{"Service", func(t *testing.T, n *p2p.Node) string {
+			_, err := greet(t, n.Service(pb.GreeterService_ServiceDesc.ServiceName))
+			return outcome(err)
+		}, [4]string{"not started", "nil", "closed", "closed"}},
+		{"NewClient", func(t *testing.T, n *p2p.Node) string {
+			cc, err := n.NewClient(somebody)
+			if err == nil {
+				t.Cleanup(func() { _ = cc.Close() })
+			}
+			return outcome(err)
+		}, [4]string{"not started", "nil", "closed", "closed"}},
+		{"Disconnect", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Disconnect(somebody)) },
+			[4]string{"not started", "not known", "closed", "closed"}},
+		{"Forget", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Forget(somebody)) },
+			[4]string{"not started", "not known", "closed", "closed"}},
+		{"AwaitPeers", func(t *testing.T, n *p2p.Node) string { return outcome(n.AwaitPeers(soon(t), 1)) },
+			[4]string{"not started", "blocks", "closed", "closed"}},
+		{"PeerEvents", func(t *testing.T, n *p2p.Node) string {
+			ctx := soon(t)
+			for range n.PeerEvents(ctx) {
+				return "an event"
+			}
+			return outcome(ctx.Err())
+		}, [4]string{"nil", "blocks", "nil", "nil"}},
+		{"Peers", func(_ *testing.T, n *p2p.Node) string { return fmt.Sprint(len(n.Peers())) },
+			[4]string{"0", "0", "0", "0"}},
+		{"ID, Addrs, Host", func(_ *testing.T, n *p2p.Node) string {
+			return fmt.Sprint(n.ID() != "", len(n.Addrs()) > 0, n.Host() != nil)
+		}, [4]string{"false false false", "true true true", "true true true", "false false false"}},
+		{"Close", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Close()) },
+			[4]string{"nil", "nil", "nil", "nil"}},
+	}
+	for _, row := range rows {
+		for s := before; s <= neverStarted; s++ {
+			t.Run(row.what+" "+s.String(), func(t *testing.T) {
+				t.Parallel()
+				if got := row.do(t, s.node(t)); got != row.want[s] {
+					t.Errorf("%q, want %q", got, row.want[s])
+				}
+			})
+		}
+	}
+}
+
+func TestNode_SetServingBeforeTheStartIsKept(t *testing.T) {
+	service := pb.GreeterService_ServiceDesc.ServiceName
+	n := before.node(t)
+	n.SetServing(service, false)
+	if err := n.StartServer(); err != nil {
+		t.Fatal(err)
+	}
+	health := grpc_health_v1.NewHealthClient(n.Peer(n.ID().String()))
+	for _, want := range []grpc_health_v1.HealthCheckResponse_ServingStatus{
+		grpc_health_v1.HealthCheckResponse_NOT_SERVING, grpc_health_v1.HealthCheckResponse_SERVING,
+	} {
+		got, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: service})
+		if err != nil || got.GetStatus() != want {
+			t.Fatalf("%v, %v, want %v", got.GetStatus(), err, want)
+		}
+		n.SetServing(service, true)
+	}
+}
+
+// A call that had to be canceled is told by Close, and by Run.
+func TestNode_CloseAndRunTellOfCanceledCalls(t *testing.T) {
+	for name, live := range map[string]func(ctx context.Context, n *p2p.Node) error{
+		"Run": func(ctx context.Context, n *p2p.Node) error { return n.Run(ctx) },
+		"Close": func(ctx context.Context, n *p2p.Node) error {
+			if err := n.StartServer(); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return n.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := p2p.NewNode("localhost:0", append(p2ptest.Options(p2ptest.Network()), p2p.WithShutdownTimeout(0))...)
+			n.RegisterService(&benchDesc, nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan error, 1)
+			go func() { done <- live(ctx, n) }()
+			eventually(t, 10*time.Second, func() string {
+				if n.ID() == "" {
+					return "the node did not start"
+				}
+				return ""
+			})
+			s, err := n.NewStream(t.Context(), &benchDesc.Streams[0], "/bench.Bench/Down")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(s.SendMsg(wrapperspb.UInt32(1)), s.RecvMsg(new(wrapperspb.BytesValue))); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := <-done; !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v, want that calls were canceled", err)
+			}
+		})
+	}
+}
