@@ -44,6 +44,7 @@ func (n *Node) Disconnect(target string) error {
 	if err != nil {
 		return err
 	}
+	defer r.channel.Drop(id) // no call begins on a tunnel that is about to end
 	return r.keeper.Disconnect(id)
 }
 
@@ -53,6 +54,7 @@ func (n *Node) Forget(target string) error {
 	if err != nil {
 		return err
 	}
+	defer r.channel.Drop(id)
 	return r.keeper.Forget(id)
 }
 

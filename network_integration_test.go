@@ -10,6 +10,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/p2ptest"
@@ -138,5 +139,18 @@ func TestNetwork_AwaitPeersEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := n.AwaitPeers(ctx, 1); err == nil {
 		t.Error("AwaitPeers of a lonely node returned nil")
+	}
+}
+
+func TestDisconnect_ACallAfterItDialsAnew(t *testing.T) {
+	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { n.RegisterService(&benchDesc, nil) })
+	for i := range 30 {
+		err := nodes[0].Peer(nodes[1].Addrs()[0].String()).Invoke(t.Context(), "/bench.Bench/Echo", wrapperspb.Bytes(nil), new(wrapperspb.BytesValue))
+		if err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		if err := nodes[0].Disconnect(nodes[1].ID().String()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

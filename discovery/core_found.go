@@ -173,7 +173,8 @@ func (c *core) dropAddrs(p peer.ID, gone func(ma.Multiaddr) bool) {
 	}
 }
 
-// ban ends what binds the node to a peer until it is named or comes by itself.
+// ban ends what binds the node to a peer until it is named or comes by itself. The caller closes its connections: those
+// of now, since one that is opened afterwards was asked for.
 func (c *core) ban(p peer.ID) {
 	if len(c.banned) >= maxBanned {
 		for q := range c.banned {
@@ -185,7 +186,7 @@ func (c *core) ban(p peer.ID) {
 	if e := c.peers[p]; e != nil {
 		e.sticky, e.asked, e.lost = false, false, time.Time{}
 		if e.conns > 0 {
-			c.close(e, closedByUser, errDisconnected)
+			e.why, e.left, e.closed = closedByUser, errDisconnected, c.now
 		}
 	}
 }

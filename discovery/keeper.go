@@ -256,7 +256,7 @@ func (k *Keeper) Forget(p peer.ID) error {
 func (k *Keeper) leave(p peer.ID, f func(*core)) error {
 	conns := k.h.Network().ConnsToPeer(p)
 	known := len(conns) > 0
-	k.input(func(c *core) {
+	k.input(func(c *core) { // before the connections end, so that it is clear why they do
 		known = known || c.peers[p] != nil
 		f(c)
 	})

@@ -191,3 +191,7 @@ func (ch *Channel) Services(p peer.ID) []string {
 // InUse tells whether there is a tunnel of the channel to the peer. A tunnel lasts until no call was on it for the
 // idle timeout, and its libp2p connection is protected from the connection manager as long.
 func (ch *Channel) InUse(p peer.ID) bool { return ch.guard.holds(p) }
+
+// Drop takes the tunnel to a peer out of use: calls on it go on to their end, later ones dial the peer anew. It is for
+// whoever closes the connections to a peer, of which the channel would learn a moment later only.
+func (ch *Channel) Drop(p peer.ID) { ch.hub.part(p) }

@@ -199,6 +199,19 @@ func (h *hub) down(l *link, err error) {
 	h.unlockAndWake(l)
 }
 
+// part takes the link of a peer away. The calls on it go on to their end; the next one makes a new link.
+func (h *hub) part(id peer.ID) {
+	h.mu.Lock()
+	p := h.peers[id]
+	if p == nil {
+		h.mu.Unlock()
+		return
+	}
+	l := p.link.Swap(nil)
+	h.refreshLocked(p)
+	h.unlockAndWake(l)
+}
+
 // refreshLocked brings the services of a peer up to date after its link has changed.
 func (h *hub) refreshLocked(p *hubPeer) {
 	for _, name := range p.services {
