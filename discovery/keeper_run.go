@@ -38,7 +38,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer k.events.close()
 
 	sub, err := k.h.EventBus().Subscribe([]any{
-		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerIdentificationFailed), new(event.EvtPeerProtocolsUpdated),
+		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerIdentificationFailed),
 	}, eventbus.BufSize(1024), eventbus.Name("discovery.Keeper"))
 	if err != nil {
 		return fmt.Errorf("discovery: follow the host's events: %w", err)
@@ -234,7 +234,12 @@ func (k *Keeper) heard(e any) {
 		if e.SignedPeerRecord != nil {
 			id.record, id.seq = recordOf(e.Peer, e.SignedPeerRecord)
 		}
-		k.input(func(c *core) { c.identified(e.Peer, id) })
+		k.input(func(c *core) {
+			if known := c.peers[e.Peer]; e.Conn != nil && (known == nil || known.conns == 0) { // not notified of it yet
+				c.connUp(e.Peer, len(k.h.Network().ConnsToPeer(e.Peer)), e.Conn.Stat().Direction == network.DirOutbound)
+			}
+			c.identified(e.Peer, id)
+		})
 	case event.EvtPeerIdentificationFailed:
 		err := errors.New(safetext.Clean(e.Reason.Error()))
 		k.input(func(c *core) { c.identifyFailed(e.Peer, err) })
