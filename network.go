@@ -112,7 +112,7 @@ func (n *Node) AwaitPeers(ctx context.Context, count int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.ctx, cancel)()
-	events := r.events.follow(ctx)
+	events := r.events.Follow(ctx)
 	enough := func() bool { return len(r.keeper.Neighbors()) >= count }
 	if enough() {
 		return nil
@@ -137,14 +137,14 @@ func (n *Node) Peers() []PeerInfo {
 	return r.peers()
 }
 
-// PeerEvents yields what happens among the peers from now on, until ctx ends or the node is closed. A reader that falls
-// more than 1,024 events behind misses the oldest of them.
+// PeerEvents yields what happens among the peers from now on, until ctx ends or the node is closed. The sequence may be
+// ranged over once. A reader that falls more than 1,024 events behind misses the oldest of them.
 func (n *Node) PeerEvents(ctx context.Context) iter.Seq[PeerEvent] {
 	r, err := n.live()
 	if err != nil {
 		return func(func(PeerEvent) bool) {}
 	}
-	return r.events.follow(ctx)
+	return r.events.Follow(ctx)
 }
 
 // ID returns the node's identity, or "" before it has started.

@@ -45,7 +45,7 @@ func (r *running) relay(peers iter.Seq[discovery.Event], services iter.Seq[grpcs
 				r.refresh()
 			}
 			if kind := eventKind(e.Kind); kind != "" {
-				r.events.publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
+				r.events.Publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
 			}
 		}
 		return nil
@@ -61,7 +61,7 @@ func (r *running) relay(peers iter.Seq[discovery.Event], services iter.Seq[grpcs
 			}
 			known, _ := r.keeper.Peer(e.Peer)
 			known.ID = e.Peer
-			r.events.publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
+			r.events.Publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
 		}
 		return nil
 	})

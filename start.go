@@ -18,6 +18,7 @@ import (
 	"github.com/lynn9388/p2p/discovery/mdns"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/feed"
 	"github.com/lynn9388/p2p/protocols/neighbors"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
 )
@@ -36,7 +37,7 @@ type running struct {
 	keeper    *discovery.Keeper
 	bootstrap *discovery.Bootstrap
 	sources   []discovery.Source
-	events    broadcaster
+	events    feed.Feed[PeerEvent]
 	watch     atomic.Pointer[discovery.Keeper] // the keeper, for those who may come before it
 
 	ctx    context.Context //nolint:containedctx // the life of the background work, which no call's context bounds
@@ -210,7 +211,7 @@ func (r *running) stop() error {
 	var errs []error
 	r.cancel()
 	r.work.Wait()
-	r.events.close()
+	r.events.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), r.node.config.shutdown)
 	defer cancel()
 	errs = append(errs, r.node.server.Shutdown(ctx))

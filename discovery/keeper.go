@@ -15,6 +15,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/feed"
 )
 
 // The marks of a keeper that was told none.
@@ -67,7 +69,7 @@ type Keeper struct {
 	h      corehost.Host
 	cfg    KeeperConfig
 	log    *slog.Logger
-	events broadcaster
+	events feed.Feed[Event]
 	wake   chan struct{} // the loop has something to look at
 
 	mu      sync.Mutex
@@ -114,7 +116,7 @@ func (k *Keeper) input(f func(c *core)) {
 // published hands on the core's events; the caller holds the lock, so that their order is the order of the world.
 func (k *Keeper) published() {
 	for _, e := range k.core.events {
-		k.events.publish(e)
+		k.events.Publish(e)
 	}
 	k.core.events = nil
 	close(k.changed)
@@ -312,7 +314,7 @@ func (k *Keeper) sated() bool {
 // Events returns what happens from the call on, until ctx ends or the keeper has ended. The sequence may be ranged over
 // once. A reader that is more than 1,024 events behind misses the oldest ones: nobody waits for it. For the state at
 // the start of the events call Peers after Events.
-func (k *Keeper) Events(ctx context.Context) iter.Seq[Event] { return k.events.subscribe(ctx) }
+func (k *Keeper) Events(ctx context.Context) iter.Seq[Event] { return k.events.Follow(ctx) }
 
 // settled tells whether dialing p once more is of no use: well, since it is connected or let this node go a moment ago;
 // dialing, since a dial is under way.

@@ -35,7 +35,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 	k.running = true
 	k.mu.Unlock()
-	defer k.events.close()
+	defer k.events.Close()
 
 	sub, err := k.h.EventBus().Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerIdentificationFailed),
