@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
@@ -29,12 +30,20 @@ func (n *Node) SetServing(service string, ok bool) { n.server.SetServing(service
 // service that no known node offers waits for one, at most the discovery timeout or the deadline of ctx, and then fails
 // with Unavailable. The services that every node has need a named peer: see [Node.Peer].
 func (n *Node) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	return n.conn(anyInstance).Invoke(ctx, method, args, reply, opts...)
+	r, err := n.live()
+	if err != nil {
+		return err
+	}
+	return r.channel.Invoke(ctx, method, args, reply, opts...)
 }
 
 // NewStream opens a stream on any node that offers the method's service. See [Node.Invoke].
 func (n *Node) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return n.conn(anyInstance).NewStream(ctx, desc, method, opts...)
+	r, err := n.live()
+	if err != nil {
+		return nil, err
+	}
+	return r.channel.NewStream(ctx, desc, method, opts...)
 }
 
 // Peer returns a connection to one peer for generated clients: pb.NewGreeterClient(node.Peer(target)). The target is a
@@ -71,32 +80,42 @@ func Caller(ctx context.Context) (PeerInfo, bool) {
 	return callerInfo(p), true
 }
 
-func anyInstance(c *grpcstream.Channel) grpc.ClientConnInterface { return c }
-
-// conn returns a connection that finds the node's channel at each call, so that it may be made before the start.
+// conn returns a connection that asks for the node's channel at its calls, so that it may be made before the start.
 func (n *Node) conn(choose func(*grpcstream.Channel) grpc.ClientConnInterface) grpc.ClientConnInterface {
-	return lateConn{node: n, choose: choose}
+	return &lateConn{node: n, choose: choose}
 }
 
 type lateConn struct {
 	node   *Node
 	choose func(*grpcstream.Channel) grpc.ClientConnInterface
+	once   sync.Once
+	chosen grpc.ClientConnInterface
 }
 
-func (l lateConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	r, err := l.node.live()
-	if err != nil {
-		return err
-	}
-	return l.choose(r.channel).Invoke(ctx, method, args, reply, opts...)
-}
-
-func (l lateConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+// ready returns the view of the channel. A node has one channel in its life.
+func (l *lateConn) ready() (grpc.ClientConnInterface, error) {
 	r, err := l.node.live()
 	if err != nil {
 		return nil, err
 	}
-	return l.choose(r.channel).NewStream(ctx, desc, method, opts...)
+	l.once.Do(func() { l.chosen = l.choose(r.channel) })
+	return l.chosen, nil
+}
+
+func (l *lateConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	cc, err := l.ready()
+	if err != nil {
+		return err
+	}
+	return cc.Invoke(ctx, method, args, reply, opts...)
+}
+
+func (l *lateConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	cc, err := l.ready()
+	if err != nil {
+		return nil, err
+	}
+	return cc.NewStream(ctx, desc, method, opts...)
 }
 
 // Instances returns the peers that are known to offer a service now, in no order. This node is one of them when it

@@ -226,6 +226,20 @@ func TestNode_RegisterServicePanicsWithTheServicesName(t *testing.T) {
 	}
 }
 
+// A target is read once, not at each call.
+func TestNode_ATargetCostsACallNothing(t *testing.T) {
+	n := p2ptest.Start(t, 1, nil)[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	objects := func(cc grpc.ClientConnInterface) float64 {
+		return testing.AllocsPerRun(2000, func() { _ = cc.Invoke(ctx, "/bench.Bench/Echo", nil, nil) })
+	}
+	plain, named := objects(n), objects(n.Peer(n.Addrs()[0].String()))
+	if named > plain+2 {
+		t.Errorf("a call to a target makes %v objects, another %v", named, plain)
+	}
+}
+
 func TestNode_AfterClose(t *testing.T) {
 	n := p2ptest.Start(t, 1, nil)[0]
 	id := n.ID()
