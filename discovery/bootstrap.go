@@ -247,13 +247,18 @@ func (j *joint) key(a ma.Multiaddr, several bool) string {
 func onePerPlace(addrs []ma.Multiaddr) map[string][]ma.Multiaddr {
 	out := make(map[string][]ma.Multiaddr)
 	for _, a := range addrs {
-		hp, ok := addr.HostPort(a)
-		if !ok {
-			hp = a.String()
-		}
-		out[hp] = append(out[hp], a)
+		at := placeOf(a)
+		out[at] = append(out[at], a)
 	}
 	return out
+}
+
+// placeOf returns the "host:port" of an address, or the whole of one that has none.
+func placeOf(a ma.Multiaddr) string {
+	if hp, ok := addr.HostPort(a); ok {
+		return hp
+	}
+	return a.String()
 }
 
 func clean(err error) string { return safetext.Clean(oneLine(err)) }

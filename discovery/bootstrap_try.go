@@ -210,12 +210,8 @@ func (b *Bootstrap) trust(j *joint, key string, id peer.ID, at ma.Multiaddr) boo
 	if old != "" && old != id {
 		b.warn(j, PeerIdentityChanged, id, old, at, fmt.Errorf("another peer answers at %s now: %s, before it was %s", j.text, id, old))
 		if b.cfg.Keeper != nil {
-			hp, _ := addr.HostPort(at)
 			b.cfg.Keeper.input(func(c *core) {
-				c.dropAddrs(old, func(a ma.Multiaddr) bool {
-					there, ok := addr.HostPort(a)
-					return ok && there == hp
-				})
+				c.dropAddrs(old, func(a ma.Multiaddr) bool { return placeOf(a) == placeOf(at) })
 			})
 		}
 	}

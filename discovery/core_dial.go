@@ -239,7 +239,8 @@ func (c *core) dialed(p peer.ID, err error) {
 	e.next = c.now.Add(c.backoff(e))
 	c.touch(e)
 	if w := (*wrongPeerError)(nil); errors.As(err, &w) {
-		c.dropAddrs(p, func(a ma.Multiaddr) bool { return slices.ContainsFunc(w.addrs, a.Equal) })
+		there := onePerPlace(w.addrs)
+		c.dropAddrs(p, func(a ma.Multiaddr) bool { return len(there[placeOf(a)]) > 0 })
 		return
 	}
 	if e.fails >= unreachableAfter && c.now.Sub(e.failed) >= unreachableFor && e.direct && !e.told && !e.wasMember &&

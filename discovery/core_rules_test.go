@@ -242,61 +242,6 @@ func TestCore_FloodsAreBounded(t *testing.T) {
 	}
 }
 
-func TestCore_BannedIsNotDialed(t *testing.T) {
-	o := newOne(KeeperConfig{})
-	o.arrive("a", true)
-	o.ban("a")
-	o.pass(0)
-	o.connDown("a", 0, closedUnknown)
-	o.lan("a")
-	o.pass(time.Hour)
-	if o.count(actDial, "a") > 0 {
-		t.Error("dialed all the same")
-	}
-	for i := range maxBanned + 10 {
-		o.ban(peer.ID(fmt.Sprint(i)))
-	}
-	if len(o.banned) > maxBanned {
-		t.Errorf("%d are remembered as banned", len(o.banned))
-	}
-}
-
-// A dial that was under way when the user parted from the peer brings it back no more.
-func TestCore_DialUnderWayDoesNotBringBackTheBanned(t *testing.T) {
-	for name, part := range map[string]func(*one){
-		"disconnect": func(o *one) { o.ban("a") }, "forget": func(o *one) { o.forget("a") },
-	} {
-		o := newOne(KeeperConfig{})
-		o.lan("a")
-		o.pass(time.Second)
-		if o.count(actDial, "a") != 1 {
-			t.Fatal("not dialed")
-		}
-		part(o)
-		o.arrive("a", true)
-		o.dialed("a", nil)
-		o.pass(time.Second)
-		if o.neighbors != 0 || o.count(actClose, "a") == 0 {
-			t.Errorf("%s: %d neighbors, closed %d times", name, o.neighbors, o.count(actClose, "a"))
-		}
-		o.connDown("a", 0, closedUnknown)
-		o.arrive("a", false) // it comes by itself
-		if o.neighbors != 1 {
-			t.Errorf("%s: who comes by itself is no neighbor", name)
-		}
-	}
-}
-
-func TestCore_WrongPeerLosesTheAddress(t *testing.T) {
-	o := newOne(KeeperConfig{})
-	o.lan("a")
-	o.pass(time.Second)
-	o.dialed("a", &wrongPeerError{want: "a", got: "b", addrs: []ma.Multiaddr{addrOf("/ip4/10.0.0.1/tcp/1")}})
-	if o.peers["a"] != nil {
-		t.Error("a peer of which no address is left is still known")
-	}
-}
-
 func TestCore_FoundElsewhereDoubtsTheConnection(t *testing.T) {
 	o := newOne(KeeperConfig{})
 	o.arrive("a", true)

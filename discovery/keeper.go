@@ -77,7 +77,7 @@ type Keeper struct {
 	running bool
 	changed chan struct{}        // closed and replaced at each input
 	moved   []func()             // called when the network changed
-	pinging map[peer.ID]struct{} // pings under way
+	pinging map[look]struct{}    // pings under way
 	clones  map[string]time.Time // where a clone was looked for, and when
 	checks  chan ma.Multiaddr    // addresses with this node's ID, to be looked at
 }
@@ -92,7 +92,7 @@ func NewKeeper(h corehost.Host, cfg KeeperConfig) *Keeper {
 		wake:    make(chan struct{}, 1),
 		core:    newCore(h.ID(), cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		changed: make(chan struct{}),
-		pinging: make(map[peer.ID]struct{}),
+		pinging: make(map[look]struct{}),
 		clones:  make(map[string]time.Time),
 		checks:  make(chan ma.Multiaddr, 8),
 	}

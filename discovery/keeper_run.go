@@ -130,7 +130,7 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 	case actAddrs:
 		k.setAddrs(a.peer, a.addrs, a.on)
 	case actPing:
-		k.ping(ctx, wg, a.peer, k.h.Network().ConnsToPeer(a.peer), a.timeout)
+		k.ping(ctx, wg, k.h.Network().ConnsToPeer(a.peer), a.timeout)
 	case actLog:
 		k.tell(a.event)
 	}

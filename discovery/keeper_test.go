@@ -1,7 +1,10 @@
 package discovery
 
 import (
+	"runtime"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -30,5 +33,33 @@ func TestKeeper_IdentifiedBeforeConnected(t *testing.T) {
 		if ah.Network().Connectedness(bh.ID()) == network.Connected {
 			t.Error("the connection is there")
 		}
+	})
+}
+
+// One look at a connection at a time: a flood of addresses makes no flood of pings.
+func TestKeeper_OneShortPingAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		ah, a := b.keeper(KeeperConfig{})
+		bh, _ := b.keeper(KeeperConfig{})
+		a.Found(peer.AddrInfo{ID: bh.ID(), Addrs: simAddrs(bh)}, lanOrigin)
+		b.within(3*time.Second, has1(a))
+		time.Sleep(20 * time.Second)
+		conns := ah.Network().ConnsToPeer(bh.ID())
+		b.net.Cut(ah, bh)
+		before := runtime.NumGoroutine()
+		for range 1000 {
+			a.ping(b.ctx, &b.wg, conns, checkTimeout)
+			a.ping(b.ctx, &b.wg, conns, pingTimeout)
+		}
+		synctest.Wait()
+		if n := runtime.NumGoroutine() - before; n > 10 {
+			t.Errorf("%d goroutines look at one connection", n)
+		}
+		b.within(2*checkTimeout, func() string {
+			if len(a.Neighbors()) > 0 {
+				return "the dead connection is there"
+			}
+			return ""
+		})
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multistream"
 
@@ -25,30 +24,30 @@ const (
 // stall is by how much the end of a ping may be late before it counts for nothing.
 const stall = 50 * time.Millisecond
 
-// ping looks whether each of the connections to a peer still works, and closes those that do not. One look per peer
-// is under way at a time, except that a short one does not wait for a long one.
-func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, p peer.ID, conns []network.Conn, timeout time.Duration) {
+// look is a ping of one connection: a short one does not wait for a long one.
+type look struct {
+	conn  network.Conn
+	short bool
+}
+
+// ping looks whether each of the connections still works, and closes those that do not. One look of a kind at one
+// connection is under way at a time: it will tell.
+func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, conns []network.Conn, timeout time.Duration) {
 	k.mu.Lock()
-	_, under := k.pinging[p]
-	if !under {
-		k.pinging[p] = struct{}{}
-	}
-	k.mu.Unlock()
-	if under && timeout >= pingTimeout {
-		return
-	}
-	wg.Go(func() {
-		var each sync.WaitGroup
-		for _, c := range conns {
-			each.Go(func() { k.pingConn(ctx, c, timeout) })
+	defer k.mu.Unlock()
+	for _, c := range conns {
+		l := look{c, timeout < pingTimeout}
+		if _, under := k.pinging[l]; under {
+			continue
 		}
-		each.Wait()
-		if !under {
+		k.pinging[l] = struct{}{}
+		wg.Go(func() {
+			k.pingConn(ctx, c, timeout)
 			k.mu.Lock()
-			delete(k.pinging, p)
-			k.mu.Unlock()
-		}
-	})
+			defer k.mu.Unlock()
+			delete(k.pinging, l)
+		})
+	}
 }
 
 // pingConn closes a connection on which two pings in a row got no answer; when there was a reason to doubt it, one is
