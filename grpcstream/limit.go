@@ -73,6 +73,15 @@ func (l *callLimits) calling(id peer.ID) bool {
 	return p != nil && p.present.Load() > 0
 }
 
+// running tells whether any call runs, health watches apart.
+func (l *callLimits) running() bool {
+	if !l.all.TryAcquire(int64(l.inAll)) {
+		return true
+	}
+	l.all.Release(int64(l.inAll))
+	return false
+}
+
 func (l *callLimits) forgetLocked(p *peerLimit) {
 	if p.tunnels == 0 && p.present.Load() == 0 && l.peers[p.id] == p {
 		delete(l.peers, p.id)

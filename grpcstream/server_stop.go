@@ -91,7 +91,9 @@ func (s *Server) shutdown(ctx context.Context) error {
 	select {
 	case <-graceful:
 	case <-ctx.Done():
-		err = fmt.Errorf("grpcstream: shutdown: running calls were canceled: %w", context.Cause(ctx))
+		if s.limits.running() {
+			err = fmt.Errorf("grpcstream: shutdown: running calls were canceled: %w", context.Cause(ctx))
+		}
 		s.cutTunnels(func(*tunnel) bool { return true })
 		go g.Stop()
 		select {

@@ -300,6 +300,25 @@ func TestServer_ShutdownIsBoundedWithSilentTunnelsAndDeafHandlers(t *testing.T) 
 	})
 }
 
+func TestServer_ShutdownAtOnceWithoutCallsIsNoError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hosts, closeAll := memoryHosts(t, 2)
+		defer closeAll()
+		s := newTestServer(t, hosts[0], ServerConfig{})
+		cc := plainClient(t, hosts[1], hosts[0].ID())
+		defer cc.Close()
+		if _, err := grpc_testing.NewTestServiceClient(cc).EmptyCall(t.Context(), &grpc_testing.Empty{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("no call was canceled: %v", err)
+		}
+	})
+}
+
 func TestServer_ASilentTunnelDoesNotHoldUpAGracefulShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
