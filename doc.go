@@ -22,9 +22,11 @@
 //	Invoke, NewStream         ErrNotStarted           waits for the service   ErrClosed
 //	Peer, Service             usable from the start   usable                  calls fail with ErrClosed
 //	NewClient                 ErrNotStarted           a channel of your own   ErrClosed
+//	Connect, Pin              ErrNotStarted           done                    ErrClosed
 //	Disconnect, Forget        ErrNotStarted           done                    ErrClosed
 //	AwaitPeers                ErrNotStarted           blocks                  ErrClosed
 //	Peers, PeerEvents         empty                   what is known           empty
+//	Instances, Pinned         empty                   what is known           empty
 //	ID, Addrs, Host           "", nil, nil            those of the node       those it had; Host is closed
 //	Close                     closes                  graceful                waits for the first Close
 //

@@ -68,6 +68,10 @@ func outcome(err error) string {
 		return "blocks"
 	case strings.HasSuffix(err.Error(), somebody+" is not known"):
 		return "not known"
+	case strings.Contains(err.Error(), "no address of it"):
+		return "no address"
+	case strings.Contains(err.Error(), "no home"):
+		return "no home"
 	default:
 		return err.Error()
 	}
@@ -132,6 +136,16 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			[4]string{"not started", "not known", "closed", "closed"}},
 		{"Forget", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Forget(somebody)) },
 			[4]string{"not started", "not known", "closed", "closed"}},
+		{"Connect", func(t *testing.T, n *p2p.Node) string { return outcome(n.Connect(soon(t), somebody)) },
+			[4]string{"not started", "no address", "closed", "closed"}},
+		{"Pin", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Pin("x", somebody)) },
+			[4]string{"not started", "no home", "closed", "closed"}},
+		{"Pinned", func(_ *testing.T, n *p2p.Node) string { _, ok := n.Pinned("x"); return fmt.Sprint(ok) },
+			[4]string{"false", "false", "false", "false"}},
+		{"Instances", func(_ *testing.T, n *p2p.Node) string {
+			_, _ = greet(t, n) // waits until it is known, if ever
+			return fmt.Sprint(len(n.Instances(pb.GreeterService_ServiceDesc.ServiceName)))
+		}, [4]string{"0", "1", "0", "0"}},
 		{"AwaitPeers", func(t *testing.T, n *p2p.Node) string { return outcome(n.AwaitPeers(soon(t), 1)) },
 			[4]string{"not started", "blocks", "closed", "closed"}},
 		{"PeerEvents", func(t *testing.T, n *p2p.Node) string {
