@@ -45,3 +45,37 @@ func TestBootstrap_ADialUnderWaySettlesNothing(t *testing.T) {
 		}
 	}
 }
+
+// The user forgets the peer that was seen first at a joined address: it is not taken back for what it was, and another
+// one there is accepted, without a restart.
+func TestBootstrap_AfterForgetAnotherIsAccepted(t *testing.T) {
+	const place = "10.0.0.1:9388"
+	h, book, first, second := quietHost(t), openBook(t, &memStore{}), testID(t), testID(t)
+	k := NewKeeper(h, KeeperConfig{Book: book, Logger: quiet()})
+	there := first
+	b := NewBootstrap(BootstrapConfig{Keeper: k, Book: book, Logger: quiet(), identify: func(context.Context, corehost.Host, ma.Multiaddr) (peer.ID, error) {
+		return there, nil
+	}})
+	must(t, b.Join(place))
+	try := func() (ok bool, found peer.ID) {
+		ok, _ = b.try(t.Context(), h, b.joined[place], func(info peer.AddrInfo) { found = info.ID })
+		return ok, found
+	}
+	if _, found := try(); found != first {
+		t.Fatalf("found %v", found)
+	}
+	must(t, k.Forget(first))
+	if ok, found := try(); !ok || found != "" {
+		t.Errorf("still there after Forget: settled %v, found %v", ok, found)
+	}
+	if p, ok := book.Pin(place); ok {
+		t.Errorf("%v is pinned again", p)
+	}
+	there = second
+	if _, found := try(); found != second {
+		t.Errorf("another one there: found %v", found)
+	}
+	if p, _ := book.Pin(place); p != second {
+		t.Errorf("%v is pinned, want %v", p, second)
+	}
+}

@@ -149,6 +149,9 @@ func (b *Bootstrap) settled(h corehost.Host, p peer.ID) (well, dialing bool) {
 	return b.cfg.Keeper.settled(p)
 }
 
+// parted tells whether the user parted from p, by Disconnect or Forget.
+func (b *Bootstrap) parted(p peer.ID) bool { return b.cfg.Keeper != nil && b.cfg.Keeper.parted(p) }
+
 // tryOne tries one place, with a peer ID or without.
 func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo, several bool, found func(peer.AddrInfo)) bool {
 	if info.ID != "" {
@@ -165,7 +168,7 @@ func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info 
 		return false
 	}
 	key := j.key(info.Addrs[0], several)
-	if last := j.seen[key]; last != "" {
+	if last := j.seen[key]; last != "" && !b.parted(last) { // else somebody else may be there now
 		if well, dialing := b.settled(h, last); well || dialing {
 			return well
 		}
@@ -183,6 +186,8 @@ func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info 
 	case err != nil:
 		b.log.Debug("nobody answers at a joined address", "addr", j.text, "err", clean(err))
 		return false
+	case b.parted(id):
+		return true
 	case !b.trust(j, key, id, at):
 		return false
 	}

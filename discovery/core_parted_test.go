@@ -14,6 +14,9 @@ func TestCore_BannedIsNotDialed(t *testing.T) {
 	o.arrive("a", true)
 	o.ban("a")
 	o.pass(0)
+	if o.count(actClose, "a") > 0 {
+		t.Error("what is connected by the time that this is done is closed; the caller has closed what was there")
+	}
 	o.connDown("a", 0, closedUnknown)
 	o.lan("a")
 	o.pass(time.Hour)

@@ -329,6 +329,14 @@ func (k *Keeper) settled(p peer.ID) (well, dialing bool) {
 	return e.conns > 0 || e.full > 0 && time.Now().Before(e.next), e.busy
 }
 
+// parted tells whether the user parted from p, which has not come back by itself.
+func (k *Keeper) parted(p peer.ID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, banned := k.core.banned[p]
+	return banned
+}
+
 // onMove has f called whenever the network changed; f must not block.
 func (k *Keeper) onMove(f func()) {
 	k.mu.Lock()
