@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -231,5 +232,49 @@ func TestNode_CloseAndRunTellOfCanceledCalls(t *testing.T) {
 				t.Errorf("%v, want that calls were canceled", err)
 			}
 		})
+	}
+}
+
+// namingHandler is a log handler that says whose record it is.
+type namingHandler struct {
+	slog.Handler
+	node *p2p.Node
+	said chan string
+}
+
+func (namingHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+
+func (h *namingHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "listening" || r.Level == slog.LevelError {
+		h.said <- h.node.ID().String()
+	}
+	return nil
+}
+
+func TestNode_ALoggerMayAskForTheID(t *testing.T) {
+	h := &namingHandler{Handler: slog.DiscardHandler, said: make(chan string, 1)}
+	n := p2p.NewNode("localhost:0", append(p2ptest.Options(p2ptest.Network()), p2p.WithLogger(slog.New(h)))...)
+	h.node = n
+	started := make(chan error, 1)
+	go func() { started <- n.StartServer() }()
+	select {
+	case err := <-started:
+		if got := <-h.said; err != nil || got != n.ID().String() {
+			t.Errorf("it said %q: %v", got, err)
+		}
+		_ = n.Close()
+	case <-time.After(10 * time.Second):
+		t.Fatal("the start hangs")
+	}
+	bad := p2p.NewNode("nowhere", p2p.WithLogger(slog.New(h)))
+	h.node = bad
+	go func() { started <- bad.StartServer() }()
+	select {
+	case err := <-started:
+		if got := <-h.said; err == nil || got != "" {
+			t.Errorf("it said %q: %v", got, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the failing start hangs")
 	}
 }

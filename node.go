@@ -52,33 +52,37 @@ func NewNode(address string, opts ...Option) *Node {
 // or with the reason why it cannot be, which each further start returns again; a port that is taken is a
 // [*host.PortTakenError]. A node is started once.
 func (n *Node) StartServer() error {
+	r, failure, err := n.start()
+	switch {
+	case r != nil:
+		r.logStart()
+	case failure != nil: // the four lines of the README ignore the error
+		n.logger().Error("the node did not start", "err", failure)
+	}
+	return err
+}
+
+// start is StartServer without what is logged of its outcome: a logger may ask for the node's ID. The failure is the
+// error of a start that failed now.
+func (n *Node) start() (r *running, failure, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.state == closing:
-		return ErrClosed
+		return nil, nil, ErrClosed
 	case n.state == failed:
-		return n.err
+		return nil, nil, n.err
 	case n.state == started:
-		return ErrStarted
-	case n.err != nil:
-		n.failLocked(n.err)
-		return n.err
+		return nil, nil, ErrStarted
+	case n.err == nil:
+		r, n.err = start(n, n.joins)
 	}
-	r, err := start(n, n.joins)
-	if err != nil {
-		n.err = err
-		n.failLocked(err)
-		return err
+	if n.err != nil {
+		n.state = failed
+		return nil, n.err, n.err
 	}
 	n.running, n.state = r, started
-	return nil
-}
-
-// failLocked notes a start that failed. It is logged because the four lines of the README ignore the error.
-func (n *Node) failLocked(err error) {
-	n.state = failed
-	n.logger().Error("the node did not start", "err", err)
+	return r, nil, nil
 }
 
 // Wait blocks until the node is closed. It returns nil after Close, the reason when the node ended by itself, and at

@@ -222,7 +222,8 @@ func WithAuthorizer(a Authorizer) Option {
 }
 
 // WithServerOptions passes options to the node's gRPC server: interceptors, stats handlers, limits. They come after the
-// node's own and win over them, except transport credentials, which are the node's.
+// node's own and win over them, except transport credentials, which are the node's. [grpc.StreamInterceptor] and
+// [grpc.InTapHandle] are taken, and fail the start: use [grpc.ChainStreamInterceptor].
 func WithServerOptions(opts ...grpc.ServerOption) Option {
 	return optionFunc(func(c *config) error {
 		c.serverOptions = append(c.serverOptions, opts...)
@@ -240,7 +241,8 @@ func WithServiceConfig(json string) Option {
 	})
 }
 
-// WithDialOptions passes options to the node's gRPC channel: interceptors, stats handlers, limits.
+// WithDialOptions passes options to the node's gRPC channel: interceptors, stats handlers, limits. Credentials, dialer,
+// resolver, authority, idle timeout and the default service config are the node's: see [WithServiceConfig].
 func WithDialOptions(opts ...grpc.DialOption) Option {
 	return optionFunc(func(c *config) error {
 		c.dialOptions = append(c.dialOptions, opts...)

@@ -82,7 +82,6 @@ func start(n *Node, joins []string) (_ *running, err error) {
 	if r.allow != nil {
 		r.background("allow list", func(ctx context.Context) error { return r.allow.Run(ctx, r.host, r.log) })
 	}
-	r.logStart()
 	return r, nil
 }
 
