@@ -161,7 +161,7 @@ func TestChannel_TenThousandCallsAtOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	const n = 10_000
+	n := manyCalls()
 	for transport := range listenOn {
 		t.Run(transport, func(t *testing.T) {
 			ctx := withTimeout(t, 100*time.Second)
@@ -174,13 +174,13 @@ func TestChannel_TenThousandCallsAtOnce(t *testing.T) {
 			runtime.GC()
 			runtime.ReadMemStats(&before)
 			var failed atomic.Int64
-			var first atomic.Value
+			var first atomic.Pointer[error]
 			var wg sync.WaitGroup
 			for range n {
 				wg.Go(func() {
 					if _, err := client.EmptyCall(ctx, &grpc_testing.Empty{}); err != nil {
 						failed.Add(1)
-						first.CompareAndSwap(nil, err)
+						first.CompareAndSwap(nil, &err)
 					}
 				})
 			}
@@ -199,7 +199,7 @@ func TestChannel_TenThousandCallsAtOnce(t *testing.T) {
 				peak = max(peak, during.HeapAlloc+during.StackInuse)
 			}
 			if failed.Load() != 0 {
-				t.Errorf("%d of %d calls failed, for example: %v", failed.Load(), n, first.Load())
+				t.Errorf("%d of %d calls failed, for example: %v", failed.Load(), n, *first.Load())
 			}
 			grown := int64(peak) - int64(before.HeapAlloc+before.StackInuse)
 			t.Logf("memory grew by %d MiB at most", grown>>20)
