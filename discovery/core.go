@@ -53,7 +53,7 @@ const (
 type actionKind int
 
 const (
-	actDial    actionKind = iota // dial peer at addrs within timeout, at all of them or (off) without QUIC where TCP is refused
+	actDial    actionKind = iota // dial peer at addrs within timeout, at all of them or (off) without QUIC where there is TCP
 	actClose                     // close all connections to peer with code
 	actProtect                   // protect peer in the connection manager, or no longer
 	actAddrs                     // make addrs what the peerstore has of peer

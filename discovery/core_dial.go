@@ -203,7 +203,9 @@ func (c *core) start(e *entry) time.Time {
 	e.busy, e.asked, e.tried = true, false, c.now
 	c.inflight[e.id] = struct{}{}
 	c.touch(e)
-	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e), on: e.fails%4 == 3})
+	// Where nothing refuses, TCP may be what a firewall drops.
+	all := e.fails%4 == 3 || e.fails > 0 && !e.refused
+	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e), on: all})
 	return time.Time{}
 }
 

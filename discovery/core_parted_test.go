@@ -1,7 +1,9 @@
 package discovery
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -76,5 +78,33 @@ func TestCore_WrongPeerLosesThePlace(t *testing.T) {
 	o.dialed("a", &wrongPeerError{want: "a", got: "b", addrs: place[:1]})
 	if e := o.peers["a"]; e == nil || len(e.addrs) != 1 || !e.addrs[0].Equal(addrOf("/ip4/10.0.0.2/tcp/1")) {
 		t.Errorf("left is %+v", e)
+	}
+}
+
+// TCP alone is tried first; QUIC too where TCP found silence, and seldom where it was refused.
+func TestCore_QUICIsTriedWhereTCPIsSilent(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want []bool
+	}{
+		"silent":  {errors.New("no answer"), []bool{false, true, true, true, true}},
+		"refused": {&refusedError{"connection refused"}, []bool{false, false, false, true, false}},
+	} {
+		o := newOne(KeeperConfig{})
+		o.lan("a")
+		var got []bool
+		for len(got) < len(tc.want) {
+			o.did = nil
+			o.pass(time.Minute)
+			for _, a := range o.did {
+				if a.kind == actDial {
+					got = append(got, a.on)
+				}
+			}
+			o.dialed("a", tc.err)
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
 	}
 }

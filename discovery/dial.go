@@ -29,17 +29,14 @@ func (e *wrongPeerError) Error() string {
 	return fmt.Sprintf("%s answers at %s, not %s", e.got, places(e.addrs), e.want)
 }
 
-// quicLater is how long QUIC waits where TCP may answer first. A dead port on this machine or link refuses TCP at once,
-// while QUIC would wait in silence for its whole time, and each transport that is tried costs both ends a handshake.
-const quicLater = time.Second
-
 // refusedError tells that at all addresses a machine answers and no program listens.
 type refusedError struct{ text string }
 
 func (e *refusedError) Error() string { return e.text }
 
 // dial connects to p at addrs and nowhere else. Its errors are one line, and clean. Unless all is set it does without
-// QUIC where TCP was refused.
+// QUIC on this machine or link where there is TCP: a dead port refuses TCP at once, while QUIC would wait in silence for
+// its whole time, and each transport that is tried costs both ends a handshake.
 func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, timeout time.Duration, all bool) error {
 	n := k.h.Network()
 	// libp2p's own backoff lasts seconds after one failure; the keeper has its own.
@@ -48,40 +45,14 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	dctx := network.WithDialPeerTimeout(ctx, 2*timeout) // ctx is the one that counts
 	first := addrs
 	if !all {
 		first = beforeQUIC(addrs)
 	}
 	k.aim(p, first)
-	done := make(chan error, 2)
-	go func() { done <- dialPeer(dctx, n, p) }()
-	if len(first) < len(addrs) {
-		later := time.NewTimer(quicLater)
-		defer later.Stop()
-		select {
-		case err := <-done:
-			k.aim(p, addrs)
-			return k.dialResult(ctx, p, timeout, err)
-		case <-later.C:
-			// A second dial of a peer joins the one under way and brings it more addresses.
-			k.aim(p, addrs)
-			go func() { done <- dialPeer(dctx, n, p) }()
-			if err := <-done; err == nil {
-				cancel()
-				if second := <-done; second != nil {
-					k.log.Debug("the other dial ended", "peer", p, "err", oneLine(second))
-				}
-				return k.dialResult(ctx, p, timeout, nil)
-			}
-		}
-	}
-	return k.dialResult(ctx, p, timeout, <-done)
-}
-
-func dialPeer(ctx context.Context, n network.Network, p peer.ID) error {
-	_, err := n.DialPeer(ctx, p)
-	return err
+	_, err := n.DialPeer(network.WithDialPeerTimeout(ctx, 2*timeout), p) // ctx is the one that counts
+	k.aim(p, addrs)
+	return k.dialResult(ctx, p, timeout, err)
 }
 
 // aim makes addrs what libp2p dials for a peer that is not connected.
