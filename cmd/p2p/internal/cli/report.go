@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/internal/addr"
 )
@@ -116,18 +118,14 @@ func (s *session) ports() []string {
 	return out
 }
 
-// localOnly tells whether only this machine reaches the node.
+// localOnly tells whether only this machine reaches the node, now and whatever interfaces come up.
 func (s *session) localOnly() bool {
-	for _, a := range s.node.Addrs() {
-		p, ok := placeOf(a)
-		if !ok {
-			continue
-		}
-		if ip, err := netip.ParseAddr(p.host); err != nil || addr.IPScope(ip) != addr.Loopback {
-			return false
-		}
-	}
-	return true
+	return len(s.opts.announce) == 0 && loopbackOnly(s.node.Host().Network().ListenAddresses())
+}
+
+// loopbackOnly tells whether addresses to listen at are of this machine alone; an unspecified one is not.
+func loopbackOnly(listen []ma.Multiaddr) bool {
+	return !slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return addr.ScopeOf(a) != addr.Loopback })
 }
 
 // seen is what was printed as being there, so that nothing is announced twice.
