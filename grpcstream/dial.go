@@ -64,7 +64,31 @@ func openStream(ctx context.Context, h corehost.Host, p peer.ID) (network.Stream
 			return nil, err
 		}
 	}
-	return n.NewStream(network.WithNoDial(ctx, "connected before"), p)
+	for {
+		c := newest(n.ConnsToPeer(p))
+		if c == nil {
+			return nil, network.ErrNoConn
+		}
+		s, err := c.NewStream(ctx)
+		if err == nil || !c.IsClosed() || ctx.Err() != nil {
+			return s, err
+		}
+	}
+}
+
+// newest returns the open connection that was made last, one over a relay only if there is no other; nil: there is none.
+// libp2p would take the one with the most streams: after a change of the peer's address that is the dead one.
+func newest(conns []network.Conn) network.Conn {
+	var best network.Conn
+	for _, c := range conns {
+		switch {
+		case c.IsClosed():
+		case best == nil, best.Stat().Limited && !c.Stat().Limited,
+			best.Stat().Limited == c.Stat().Limited && c.Stat().Opened.After(best.Stat().Opened):
+			best = c
+		}
+	}
+	return best
 }
 
 func negotiate(ctx context.Context, h corehost.Host, s network.Stream, pids []protocol.ID) (*conn, error) {
