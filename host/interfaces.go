@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,18 @@ func prefixes(addrs []net.Addr) []netip.Prefix {
 
 func (i Interface) equal(j Interface) bool {
 	return i.Index == j.Index && i.Name == j.Name && i.Flags == j.Flags && slices.Equal(i.Addrs, j.Addrs)
+}
+
+// Virtual tells by its name whether the interface belongs to containers or virtual machines of this machine: what it
+// leads to is no network of other machines.
+func (i Interface) Virtual() bool {
+	if strings.HasPrefix(i.Name, "br-") { // Docker's own networks, by a hexadecimal ID; "br-lan" is a router's real one
+		return len(i.Name) == len("br-")+12
+	}
+	return slices.ContainsFunc([]string{
+		"docker", "virbr", "cni", "podman", "lxcbr", "lxdbr", "incusbr", "flannel", "cali", "cilium", "kube-", "veth",
+		"vnet", "vmnet", "vboxnet", "nerdctl", "vEthernet", "bridge10",
+	}, func(p string) bool { return strings.HasPrefix(i.Name, p) })
 }
 
 // watchInterval is how often [WatchInterfaces] looks.

@@ -100,3 +100,14 @@ func TestWatchInterfaces_FailsAtTheStart(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestInterface_Virtual(t *testing.T) {
+	for name, want := range map[string]bool{
+		"docker0": true, "br-0123456789ab": true, "virbr0": true, "cni0": true, "veth12ab": true, "podman1": true,
+		"eth0": false, "br-lan": false, "br0": false, "wlan0": false, "en0": false, "enp3s0": false, "bridge0": false,
+	} {
+		if got := (host.Interface{Name: name}).Virtual(); got != want {
+			t.Errorf("%q is virtual: %v", name, got)
+		}
+	}
+}

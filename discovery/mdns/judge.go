@@ -48,7 +48,7 @@ func (r *run) interfaceStates() []InterfaceState {
 	var out []InterfaceState
 	for _, i := range sorted(r.ifaces) {
 		s := InterfaceState{
-			Name: i.Name, Loopback: i.Flags&net.FlagLoopback != 0, Bridge: containerBridge(i.Name), Peers: r.table.count(i.Index),
+			Name: i.Name, Loopback: i.Flags&net.FlagLoopback != 0, Bridge: i.Virtual(), Peers: r.table.count(i.Index),
 		}
 		for _, v6 := range []bool{false, true} {
 			l := r.links[linkID{i.Index, v6}]

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -109,7 +108,7 @@ func sorted(ifaces []host.Interface) []host.Interface {
 		switch {
 		case i.Flags&net.FlagLoopback != 0:
 			return 0
-		case !containerBridge(i.Name):
+		case !i.Virtual():
 			return 1
 		default:
 			return 2
@@ -139,15 +138,4 @@ func families(i host.Interface) (v4, v6 bool) {
 		v6 = false
 	}
 	return v4, v6
-}
-
-// containerBridge tells by its name whether an interface belongs to containers or virtual machines of this machine.
-func containerBridge(name string) bool {
-	if strings.HasPrefix(name, "br-") { // Docker's own networks, by a hexadecimal ID; "br-lan" is a router's real one
-		return len(name) == len("br-")+12
-	}
-	return slices.ContainsFunc([]string{
-		"docker", "virbr", "cni", "podman", "lxcbr", "lxdbr", "incusbr", "flannel", "cali", "cilium", "kube-", "veth",
-		"vnet", "vmnet", "vboxnet", "nerdctl", "vEthernet", "bridge10",
-	}, func(p string) bool { return strings.HasPrefix(name, p) })
 }

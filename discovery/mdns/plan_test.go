@@ -109,14 +109,3 @@ func TestPlanLinks_ManyInterfaces(t *testing.T) {
 		t.Error("the network is not among them")
 	}
 }
-
-func TestContainerBridge(t *testing.T) {
-	for name, want := range map[string]bool{
-		"docker0": true, "br-0123456789ab": true, "virbr0": true, "cni0": true, "veth12ab": true, "podman1": true,
-		"eth0": false, "br-lan": false, "br0": false, "wlan0": false, "en0": false, "enp3s0": false, "bridge0": false,
-	} {
-		if got := containerBridge(name); got != want {
-			t.Errorf("containerBridge(%q) = %v", name, got)
-		}
-	}
-}

@@ -59,7 +59,7 @@ func localNet(ctx context.Context) surroundings {
 		return s
 	}
 	for _, i := range interfaces {
-		if !isBridge(i.Name) {
+		if !i.Virtual() {
 			continue
 		}
 		for _, p := range i.Addrs {
@@ -67,12 +67,6 @@ func localNet(ctx context.Context) surroundings {
 		}
 	}
 	return s
-}
-
-// isBridge tells by its name whether an interface leads to this machine's own containers or virtual machines.
-func isBridge(name string) bool {
-	return slices.ContainsFunc([]string{"docker", "br-", "virbr", "veth", "cni", "flannel", "lxc", "lxd", "podman", "vmnet", "vboxnet", "bridge"},
-		func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // bestAddr picks the address that most likely works for somebody else: an announced one, then those of the default
