@@ -100,12 +100,18 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			n.RegisterService(&benchDesc, nil)
 			return "registers"
 		}, [4]string{"registers", "panics", "panics", "panics"}},
-		{"JoinNetwork", func(_ *testing.T, n *p2p.Node) string { return outcome(n.JoinNetwork("localhost:1")) },
-			[4]string{"nil", "nil", "closed", "closed"}},
-		{"StartServer", func(_ *testing.T, n *p2p.Node) string { return outcome(n.StartServer()) },
-			[4]string{"nil", "started", "closed", "closed"}},
-		{"Run", func(t *testing.T, n *p2p.Node) string { return outcome(n.Run(soon(t))) },
-			[4]string{"nil", "started", "closed", "closed"}},
+		{
+			"JoinNetwork", func(_ *testing.T, n *p2p.Node) string { return outcome(n.JoinNetwork("localhost:1")) },
+			[4]string{"nil", "nil", "closed", "closed"},
+		},
+		{
+			"StartServer", func(_ *testing.T, n *p2p.Node) string { return outcome(n.StartServer()) },
+			[4]string{"nil", "started", "closed", "closed"},
+		},
+		{
+			"Run", func(t *testing.T, n *p2p.Node) string { return outcome(n.Run(soon(t))) },
+			[4]string{"nil", "started", "closed", "closed"},
+		},
 		{"Wait", func(t *testing.T, n *p2p.Node) string {
 			done := make(chan error, 1)
 			go func() { done <- n.Wait() }()
@@ -116,8 +122,10 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 				return "blocks"
 			}
 		}, [4]string{"not started", "blocks", "nil", "nil"}},
-		{"Invoke", func(t *testing.T, n *p2p.Node) string { _, err := greet(t, n); return outcome(err) },
-			[4]string{"not started", "nil", "closed", "closed"}},
+		{
+			"Invoke", func(t *testing.T, n *p2p.Node) string { _, err := greet(t, n); return outcome(err) },
+			[4]string{"not started", "nil", "closed", "closed"},
+		},
 		{"NewStream", func(t *testing.T, n *p2p.Node) string {
 			_, err := grpc_health_v1.NewHealthClient(n.Peer(cmp.Or(n.ID().String(), somebody))).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
 			return outcome(err)
@@ -133,22 +141,34 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			}
 			return outcome(err)
 		}, [4]string{"not started", "nil", "closed", "closed"}},
-		{"Disconnect", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Disconnect(somebody)) },
-			[4]string{"not started", "not known", "closed", "closed"}},
-		{"Forget", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Forget(somebody)) },
-			[4]string{"not started", "not known", "closed", "closed"}},
-		{"Connect", func(t *testing.T, n *p2p.Node) string { return outcome(n.Connect(soon(t), somebody)) },
-			[4]string{"not started", "no address", "closed", "closed"}},
-		{"Pin", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Pin("x", somebody)) },
-			[4]string{"not started", "no home", "closed", "closed"}},
-		{"Pinned", func(_ *testing.T, n *p2p.Node) string { _, ok := n.Pinned("x"); return fmt.Sprint(ok) },
-			[4]string{"false", "false", "false", "false"}},
+		{
+			"Disconnect", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Disconnect(somebody)) },
+			[4]string{"not started", "not known", "closed", "closed"},
+		},
+		{
+			"Forget", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Forget(somebody)) },
+			[4]string{"not started", "not known", "closed", "closed"},
+		},
+		{
+			"Connect", func(t *testing.T, n *p2p.Node) string { return outcome(n.Connect(soon(t), somebody)) },
+			[4]string{"not started", "no address", "closed", "closed"},
+		},
+		{
+			"Pin", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Pin("x", somebody)) },
+			[4]string{"not started", "no home", "closed", "closed"},
+		},
+		{
+			"Pinned", func(_ *testing.T, n *p2p.Node) string { _, ok := n.Pinned("x"); return fmt.Sprint(ok) },
+			[4]string{"false", "false", "false", "false"},
+		},
 		{"Instances", func(_ *testing.T, n *p2p.Node) string {
 			_, _ = greet(t, n) // waits until it is known, if ever
 			return fmt.Sprint(len(n.Instances(pb.GreeterService_ServiceDesc.ServiceName)))
 		}, [4]string{"0", "1", "0", "0"}},
-		{"AwaitPeers", func(t *testing.T, n *p2p.Node) string { return outcome(n.AwaitPeers(soon(t), 1)) },
-			[4]string{"not started", "blocks", "closed", "closed"}},
+		{
+			"AwaitPeers", func(t *testing.T, n *p2p.Node) string { return outcome(n.AwaitPeers(soon(t), 1)) },
+			[4]string{"not started", "blocks", "closed", "closed"},
+		},
 		{"PeerEvents", func(t *testing.T, n *p2p.Node) string {
 			ctx := soon(t)
 			for range n.PeerEvents(ctx) {
@@ -156,13 +176,17 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			}
 			return outcome(ctx.Err())
 		}, [4]string{"nil", "blocks", "nil", "nil"}},
-		{"Peers", func(_ *testing.T, n *p2p.Node) string { return fmt.Sprint(len(n.Peers())) },
-			[4]string{"0", "0", "0", "0"}},
+		{
+			"Peers", func(_ *testing.T, n *p2p.Node) string { return fmt.Sprint(len(n.Peers())) },
+			[4]string{"0", "0", "0", "0"},
+		},
 		{"ID, Addrs, Host", func(_ *testing.T, n *p2p.Node) string {
 			return fmt.Sprint(n.ID() != "", len(n.Addrs()) > 0, n.Host() != nil)
 		}, [4]string{"false false false", "true true true", "true true true", "false false false"}},
-		{"Close", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Close()) },
-			[4]string{"nil", "nil", "nil", "nil"}},
+		{
+			"Close", func(_ *testing.T, n *p2p.Node) string { return outcome(n.Close()) },
+			[4]string{"nil", "nil", "nil", "nil"},
+		},
 	}
 	for _, row := range rows {
 		for s := before; s <= neverStarted; s++ {
