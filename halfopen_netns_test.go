@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/netns"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -269,8 +270,10 @@ func halfOpenClient(t *testing.T) {
 			if err := s.RecvMsg(new(emptypb.Empty)); err != nil {
 				t.Fatal(err)
 			}
-			if got := n.Peers()[0].Transport; got != transport {
-				t.Fatalf("%s goes over %s", addr, got)
+			for _, c := range n.Host().Network().Conns() {
+				if got := grpcstream.PeerOf(c).Transport; got != transport {
+					t.Fatalf("%s goes over %s", addr, got)
+				}
 			}
 			f := &flow{halfOpenResult{Flow: desc.StreamName, Transport: transport}, s, make(chan error, 1)}
 			flows = append(flows, f)

@@ -175,7 +175,8 @@ func firstCall(t *testing.T) (time.Duration, error) {
 // A bare host that speaks another network's tunnel, whose own signed record is as good as any.
 func TestLoad_APeerOfAnotherNetworkHandsInNothing(t *testing.T) {
 	t.Parallel()
-	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{}) })
+	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{}) },
+		p2p.WithDiscoveryTimeout(time.Second))
 	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay())
 	if err != nil {
 		t.Fatal(err)

@@ -79,3 +79,35 @@ func TestBootstrap_AfterForgetAnotherIsAccepted(t *testing.T) {
 		t.Errorf("%v is pinned, want %v", p, second)
 	}
 }
+
+// While the keeper sets a peer's addresses somebody may dial it: at no moment are there none.
+func TestKeeper_SettingAddressesLeavesNoGap(t *testing.T) {
+	h, p := quietHost(t), testID(t)
+	k := NewKeeper(h, KeeperConfig{Logger: quiet()})
+	a, b, c := addrOf("/ip4/10.0.0.1/tcp/1"), addrOf("/ip4/10.0.0.1/tcp/2"), addrOf("/ip4/10.0.0.1/tcp/3")
+	k.setAddrs(p, []ma.Multiaddr{a, b}, false)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 2000 {
+			k.setAddrs(p, []ma.Multiaddr{b, []ma.Multiaddr{a, c}[i%2]}, i%3 == 0)
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		if len(h.Peerstore().Addrs(p)) == 0 {
+			t.Fatal("there are no addresses for a moment")
+		}
+	}
+	if got := h.Peerstore().Addrs(p); len(got) != 2 {
+		t.Errorf("the addresses are %v, want two", got)
+	}
+	k.setAddrs(p, nil, false)
+	if got := h.Peerstore().Addrs(p); len(got) != 0 {
+		t.Errorf("%v are left", got)
+	}
+}

@@ -136,18 +136,26 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 	}
 }
 
-// setAddrs makes addrs all that the peerstore has of p, so that no part of the node dials what the keeper would not.
+// setAddrs makes addrs all that the peerstore has of p, so that no part of the node dials what the keeper would not. At no
+// moment are there none in between: a call may dial p right then.
 func (k *Keeper) setAddrs(p peer.ID, addrs []ma.Multiaddr, connected bool) {
 	ps := k.h.Peerstore()
-	ps.ClearAddrs(p)
 	if len(addrs) == 0 {
+		ps.ClearAddrs(p)
 		return
 	}
 	ttl := time.Duration(peerstore.PermanentAddrTTL)
 	if connected {
 		ttl = peerstore.ConnectedAddrTTL
 	}
-	ps.AddAddrs(p, addrs, ttl)
+	ps.SetAddrs(p, addrs, ttl)
+	var others []ma.Multiaddr
+	for _, a := range ps.Addrs(p) {
+		if !slices.ContainsFunc(addrs, a.Equal) {
+			others = append(others, a)
+		}
+	}
+	ps.SetAddrs(p, others, 0)
 }
 
 func (k *Keeper) tell(e Event) {

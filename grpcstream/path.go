@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc/codes"
 
@@ -62,7 +63,9 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 		return c, d.explain(id, err)
 	}
 	if err := d.connect(ctx, id, hints); err != nil {
-		if len(hints) == 0 && len(d.host.Peerstore().Addrs(id)) == 0 && ctx.Err() == nil {
+		// Addresses may come and go while it is dialed.
+		none := errors.Is(err, swarm.ErrNoAddresses) || len(d.host.Peerstore().Addrs(id)) == 0
+		if len(hints) == 0 && none && ctx.Err() == nil {
 			return nil, errUnknownPeer
 		}
 		return nil, d.explain(id, err)
