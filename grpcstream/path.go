@@ -62,7 +62,14 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 		c, err := d.self.DialMemory(ctx)
 		return c, d.explain(id, err)
 	}
-	if err := d.connect(ctx, id, hints); err != nil {
+	err := d.connect(ctx, id, hints)
+	for range 3 { // the news of a connection that is gone again has ended the dial
+		if ctx.Err() != nil || !errors.Is(err, context.Canceled) {
+			break
+		}
+		err = d.connect(ctx, id, hints)
+	}
+	if err != nil {
 		// Addresses may come and go while it is dialed.
 		none := errors.Is(err, swarm.ErrNoAddresses) || len(d.host.Peerstore().Addrs(id)) == 0
 		if len(hints) == 0 && none && ctx.Err() == nil {
