@@ -70,7 +70,8 @@ func play(t *testing.T, h *netns.Host, part string, env ...string) *player {
 	t.Cleanup(func() {
 		_ = in.Close()
 		select {
-		case <-p.ended:
+		case err := <-p.ended:
+			t.Logf("%s ended: %v", part, err)
 		case <-time.After(15 * time.Second):
 			t.Errorf("%s does not end", part)
 		}
@@ -254,7 +255,7 @@ func halfOpenClient(t *testing.T) {
 		ended  chan error
 	}
 	var flows []*flow
-	for _, addr := range strings.Fields(os.Getenv("P2P_TEST_ADDRS")) {
+	for addr := range strings.FieldsSeq(os.Getenv("P2P_TEST_ADDRS")) {
 		transport := "tcp"
 		if strings.Contains(addr, "/quic-v1") {
 			transport = "quic-v1"

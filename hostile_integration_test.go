@@ -47,10 +47,10 @@ func offenders() []offender {
 		{"silent", func(io.ReadWriter) {}, 8 * time.Second, true},
 		{"garbage", func(s io.ReadWriter) { _, _ = s.Write(garbage) }, 8 * time.Second, true},
 		{"garbage after the preface", func(s io.ReadWriter) { _, _ = s.Write(append(h2Preface(), garbage...)) }, 8 * time.Second, true},
-		{"a byte a second", func(s io.ReadWriter) { dribble(s, h2Preface()) }, 8 * time.Second, true},
+		{"a byte a second", func(s io.ReadWriter) { dribble(context.Background(), s, h2Preface()) }, 8 * time.Second, true},
 		{"a byte a second of a call", func(s io.ReadWriter) {
 			_, _ = s.Write(h2Preface())
-			dribble(s, h2Call("/hello.v1.GreeterService/Greet"))
+			dribble(context.Background(), s, h2Call("/hello.v1.GreeterService/Greet"))
 		}, 8 * time.Second, true},
 		{"never reads", func(s io.ReadWriter) {
 			_, _ = s.Write(append(h2Preface(), h2Call("/bench.Bench/Down")...))
@@ -79,8 +79,12 @@ func h2Call(method string) []byte {
 	var b, block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for _, h := range []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: method},
-		{Name: ":authority", Value: "x"}, {Name: "content-type", Value: "application/grpc"}, {Name: "te", Value: "trailers"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":path", Value: method},
+		{Name: ":authority", Value: "x"},
+		{Name: "content-type", Value: "application/grpc"},
+		{Name: "te", Value: "trailers"},
 	} {
 		_ = enc.WriteField(h)
 	}
@@ -101,13 +105,17 @@ func h2Message(p []byte) []byte {
 	return b.Bytes()
 }
 
-// dribble writes one byte a second, until it cannot.
-func dribble(w io.Writer, p []byte) {
+// dribble writes one byte a second, until it cannot or ctx ends.
+func dribble(ctx context.Context, w io.Writer, p []byte) {
 	for i := range p {
 		if _, err := w.Write(p[i : i+1]); err != nil {
 			return
 		}
-		time.Sleep(time.Second)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
 	}
 }
 
@@ -138,9 +146,13 @@ func offend(t *testing.T, n *p2p.Node, h corehost.Host, name string, o offender)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Reset() })
+	var over sync.WaitGroup
+	t.Cleanup(func() {
+		_ = s.Reset()
+		over.Wait()
+	})
 	done := make(chan time.Time, 1)
-	go func() {
+	over.Go(func() {
 		acted := make(chan struct{})
 		go func() {
 			defer close(acted)
@@ -161,7 +173,7 @@ func offend(t *testing.T, n *p2p.Node, h corehost.Host, name string, o offender)
 		done <- time.Now()
 		_ = s.Reset()
 		<-acted
-	}()
+	})
 	return done
 }
 
@@ -292,7 +304,7 @@ func TestHostile_ServersFailTheCallAndNothingElse(t *testing.T) {
 		"a byte a second": func(s network.Stream) {
 			var b bytes.Buffer
 			_ = http2.NewFramer(&b, nil).WriteSettings()
-			dribble(s, b.Bytes())
+			dribble(t.Context(), s, b.Bytes())
 		},
 		"HTTP/2, then silent": func(s network.Stream) {
 			f := http2.NewFramer(s, nil)

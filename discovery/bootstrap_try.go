@@ -155,17 +155,7 @@ func (b *Bootstrap) parted(p peer.ID) bool { return b.cfg.Keeper != nil && b.cfg
 // tryOne tries one place, with a peer ID or without.
 func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo, several bool, found func(peer.AddrInfo)) bool {
 	if info.ID != "" {
-		if info.ID == h.ID() {
-			return true
-		}
-		if well, dialing := b.settled(h, info.ID); well || dialing {
-			return well
-		}
-		if j.tries%4 == askWho {
-			b.whoElse(ctx, h, j, info)
-		}
-		found(info)
-		return false
+		return b.tryNamed(ctx, h, j, info, found)
 	}
 	key := j.key(info.Addrs[0], several)
 	if last := j.seen[key]; last != "" && !b.parted(last) { // else somebody else may be there now
@@ -192,6 +182,21 @@ func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info 
 		return false
 	}
 	found(peer.AddrInfo{ID: id, Addrs: info.Addrs})
+	return false
+}
+
+// tryNamed tries one place of a peer that was named.
+func (b *Bootstrap) tryNamed(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo, found func(peer.AddrInfo)) bool {
+	if info.ID == h.ID() {
+		return true
+	}
+	if well, dialing := b.settled(h, info.ID); well || dialing {
+		return well
+	}
+	if j.tries%4 == askWho {
+		b.whoElse(ctx, h, j, info)
+	}
+	found(info)
 	return false
 }
 

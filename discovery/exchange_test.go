@@ -57,7 +57,7 @@ func TestExchange_NeighborsOfNeighborsBecomeNeighbors(t *testing.T) {
 		for i, k := range all[1:] {
 			k.Found(peer.AddrInfo{ID: hosts[i].ID(), Addrs: simAddrs(hosts[i])}, lanOrigin) // a chain
 		}
-		t.Logf("all know all after %v", b.within(30*time.Second, func() string { // whom it asks is chance, and the questions become rare
+		t.Logf("all know all after %v", b.within(10*time.Minute, func() string { // whom it asks is chance, and the questions become rare
 			for _, k := range all {
 				if len(k.Neighbors()) != len(all)-1 {
 					return "not yet"

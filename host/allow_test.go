@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,8 +101,28 @@ func TestNewAllowList_FaultIsNamed(t *testing.T) {
 	}
 }
 
+// lockedBuffer is a log that one goroutine writes and another reads.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// take returns what was written since it was called last.
+func (b *lockedBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.buf.Reset()
+	return b.buf.String()
+}
+
 // following runs a list in a bubble between two connected hosts: b has the list, a is on it.
-func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file string, log *bytes.Buffer)) {
+func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file string, log *lockedBuffer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := hosttest.New(t)
@@ -116,7 +137,7 @@ func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file strin
 		if err := a.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: host.Addrs(b)}); err != nil {
 			t.Fatal(err)
 		}
-		var log bytes.Buffer
+		var log lockedBuffer
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- l.Run(ctx, b, slog.New(slog.NewTextHandler(&log, nil))) }()
@@ -129,7 +150,7 @@ func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file strin
 }
 
 func TestAllowList_RemovedPeerIsLetGo(t *testing.T) {
-	following(t, func(t *testing.T, a, b corehost.Host, file string, _ *bytes.Buffer) {
+	following(t, func(t *testing.T, a, b corehost.Host, file string, _ *lockedBuffer) {
 		t.Helper()
 		b.SetStreamHandler("/wait", func(s network.Stream) { _, _ = io.Copy(io.Discard, s) })
 		s, err := a.NewStream(t.Context(), b.ID(), "/wait")
@@ -195,13 +216,12 @@ func TestAllowList_AddedPeerMayConnect(t *testing.T) {
 }
 
 func TestAllowList_LastGoodOneHolds(t *testing.T) {
-	following(t, func(t *testing.T, a, b corehost.Host, file string, log *bytes.Buffer) {
+	following(t, func(t *testing.T, a, b corehost.Host, file string, log *lockedBuffer) {
 		t.Helper()
 		for _, fault := range []func() error{
 			func() error { return os.Remove(file) },
 			func() error { return os.WriteFile(file, []byte("alice"), 0o600) },
 		} {
-			log.Reset()
 			if err := fault(); err != nil {
 				t.Fatal(err)
 			}
@@ -209,8 +229,9 @@ func TestAllowList_LastGoodOneHolds(t *testing.T) {
 			if b.Network().Connectedness(a.ID()) != network.Connected {
 				t.Error("a was let go")
 			}
-			if got := strings.Count(log.String(), "level=WARN"); got != 1 {
-				t.Errorf("%d warnings:\n%s", got, log)
+			said := log.take()
+			if got := strings.Count(said, "level=WARN"); got != 1 {
+				t.Errorf("%d warnings:\n%s", got, said)
 			}
 		}
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -224,7 +245,7 @@ func TestAllowList_LastGoodOneHolds(t *testing.T) {
 }
 
 func TestAllowList_HalfWrittenFileDoesNotCount(t *testing.T) {
-	following(t, func(t *testing.T, a, b corehost.Host, file string, _ *bytes.Buffer) {
+	following(t, func(t *testing.T, a, b corehost.Host, file string, _ *lockedBuffer) {
 		t.Helper()
 		text, err := os.ReadFile(file)
 		if err != nil {

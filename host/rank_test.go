@@ -26,8 +26,10 @@ func TestRankDials(t *testing.T) {
 			{"/ip4/10.0.0.1/tcp/1", 0}, {"/ip4/10.0.0.1/udp/1/quic-v1", step},
 		}},
 		{"loopback: TCP first, IPv4 first", []string{"/ip6/::1/udp/1/quic-v1", "/ip6/::1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1", "/ip4/127.0.0.1/tcp/1"}, []ranked{
-			{"/ip4/127.0.0.1/tcp/1", 0}, {"/ip6/::1/tcp/1", onLoopback},
-			{"/ip4/127.0.0.1/udp/1/quic-v1", onLoopback}, {"/ip6/::1/udp/1/quic-v1", 2 * onLoopback},
+			{"/ip4/127.0.0.1/tcp/1", 0},
+			{"/ip6/::1/tcp/1", onLoopback},
+			{"/ip4/127.0.0.1/udp/1/quic-v1", onLoopback},
+			{"/ip6/::1/udp/1/quic-v1", 2 * onLoopback},
 		}},
 		{"loopback before private", []string{"/ip4/192.168.0.2/tcp/1", "/ip4/127.0.0.1/tcp/1"}, []ranked{
 			{"/ip4/127.0.0.1/tcp/1", 0}, {"/ip4/192.168.0.2/tcp/1", step},

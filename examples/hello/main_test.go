@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -27,7 +26,7 @@ func TestGreet(t *testing.T) {
 
 func TestGreet_ReturnsTheErrorOfTheStart(t *testing.T) {
 	n := p2ptest.Start(t, 1, nil)[0]
-	if err := greet(context.Background(), n, "Ada"); !errors.Is(err, p2p.ErrStarted) {
+	if err := greet(t.Context(), n, "Ada"); !errors.Is(err, p2p.ErrStarted) {
 		t.Errorf("got %v, want ErrStarted", err)
 	}
 }
