@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -59,8 +60,8 @@ func TestExchange_NeighborsOfNeighborsBecomeNeighbors(t *testing.T) {
 		}
 		t.Logf("all know all after %v", b.within(10*time.Minute, func() string { // whom it asks is chance, and the questions become rare
 			for _, k := range all {
-				if len(k.Neighbors()) != len(all)-1 {
-					return "not yet"
+				if got := len(k.Neighbors()); got != len(all)-1 {
+					return fmt.Sprintf("a node has %d neighbors, want %d; it knows %+v", got, len(all)-1, k.Peers())
 				}
 			}
 			return ""

@@ -32,7 +32,12 @@ type bubble struct {
 
 func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
 	t.Helper()
+	// A signed record's sequence number is the time, and libp2p never gives out a smaller one than before in the whole
+	// process: a bubble whose clock is decades behind would take the records of a test after one in real time for ones
+	// from the future.
+	now := time.Now().Round(0)
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(now))
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bubble{t: t, net: hosttest.New(t), ctx: ctx}
 		f(t, b)
