@@ -57,6 +57,9 @@ func usable() error {
 	if runtime.GOOS != "linux" {
 		return errors.New("they are a thing of Linux")
 	}
+	if raceEnabled {
+		return errors.New("they measure time, which the race detector stretches")
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("they take root")
 	}
