@@ -86,7 +86,7 @@ func (p *hubPeer) fails(err error, now time.Time) {
 
 // lostUnderway tells whether a tunnel was not made because the connection under it ended, for no reason given. It may have
 // been dead for a while: that of a peer whose address has changed, beside the one that the peer has made since. Or the
-// peer let it go by what it knew of an earlier one, from before this node was identified anew.
+// peer closed it, which is seen when connections to it follow one another quickly: the next one may well be kept.
 func lostUnderway(err error) bool {
 	ce, ok := errors.AsType[*network.ConnError](err)
 	return ok && (ce.ErrorCode == network.ConnNoError || ce.Remote && ce.ErrorCode == network.ConnProtocolNegotiationFailed)
