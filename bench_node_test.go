@@ -33,6 +33,7 @@ func BenchmarkIdleNeighbor(b *testing.B) {
 // measureIdle opens idleNeighbors connections with a call on each, and reports what one of them holds afterwards. What
 // is open already measures nothing, so the first run counts, however many are asked for.
 func measureIdle(b *testing.B, dial func(i int) grpc.ClientConnInterface) {
+	b.Helper()
 	if b.N == 1 {
 		before, routines := inUse()
 		for i := range idleNeighbors {
@@ -49,7 +50,7 @@ func measureIdle(b *testing.B, dial func(i int) grpc.ClientConnInterface) {
 }
 
 // idleCost is what measureIdle measured, by the benchmark's name.
-var idleCost = map[string][2]float64{} //nolint:gochecknoglobals // a benchmark is run several times over
+var idleCost = map[string][2]float64{}
 
 // inUse is the memory and the number of goroutines in use after a collection.
 func inUse() (int64, int) {

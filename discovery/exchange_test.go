@@ -18,6 +18,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // asker asks keepers of a bubble without gRPC.
@@ -133,7 +134,7 @@ func TestKeeper_PingFindsTheDeadAndSparesTheSlow(t *testing.T) {
 }
 
 func TestKeeper_NothingOfRunIsLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		h := quietHost(t)
 		k := NewKeeper(h, KeeperConfig{Logger: quiet()})
 		events := k.Events(t.Context())

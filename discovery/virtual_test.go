@@ -20,6 +20,7 @@ import (
 	madns "github.com/multiformats/go-multiaddr-dns"
 
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // bubble is a simulated network in virtual time, with keepers.
@@ -36,7 +37,7 @@ func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
 	// process: a bubble whose clock is decades behind would take the records of a test after one in real time for ones
 	// from the future.
 	now := time.Now().Round(0)
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(now))
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bubble{t: t, net: hosttest.New(t), ctx: ctx}

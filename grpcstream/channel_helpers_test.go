@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // A who is a service that says who serves it. The methods: Who (unary), Hang (unary, until canceled), Chat (streams
@@ -101,7 +103,7 @@ type office struct {
 // inOffice runs a test in virtual time.
 func inOffice(t *testing.T, test func(t *testing.T, o *office)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		o := &office{t: t, net: mocknet.New()}
 		defer func() {
 			for _, end := range slices.Backward(o.end) {

@@ -25,7 +25,8 @@ const (
 
 // NewConn returns s as a net.Conn, which then owns s: closing the connection ends the stream.
 //
-// Writes are serialized, since two at once on one yamux stream end the whole connection. A timeout matches
+// Writes are serialized, since two at once on one yamux stream end the whole connection; so are reads, which race there
+// in the accounting of the window. A timeout matches
 // os.ErrDeadlineExceeded, and the connection is usable again once the deadline is moved. Close may be called more
 // than once; it lets what was written arrive, unless a Write is under way, which it interrupts. Reads and writes after
 // it fail with net.ErrClosed. A write that makes no progress for 5 seconds, because the peer does not read or is gone,
@@ -52,6 +53,7 @@ type conn struct {
 	nego   *negotiation // nil when the protocol was confirmed before
 	stall  *watchdog
 
+	reading sync.Mutex    // held while the stream is read; a deadline or Close ends the read under way, and the next one
 	writing chan struct{} // holds one token while a Write is under way
 	closed  chan struct{}
 	once    sync.Once
@@ -82,7 +84,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, c.failure(err)
 		}
 	}
+	c.reading.Lock()
 	n, err := c.stream.Read(p)
+	c.reading.Unlock()
 	return n, c.failure(err)
 }
 

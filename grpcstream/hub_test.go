@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // A fakeWire connects when the test says so.
@@ -166,7 +168,7 @@ func TestHub_DialsOnlyWhatCallsNeed(t *testing.T) {
 }
 
 func TestHub_AFlappingPeerIsNotDialedWithoutPause(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		c := func() *call { return newCall(selector{peer: "p"}) }
 		for range 1000 { // ten seconds of coming and going
@@ -212,7 +214,7 @@ func TestHub_ConnectionLostWhileATunnelIsMade(t *testing.T) {
 		"garbage": {errors.New("error reading server preface: no HTTP/2"), gaveUp},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				h, w := newFakeHub()
 				defer h.close()
 				call := newCall(selector{peer: "p"})
@@ -251,7 +253,7 @@ func TestHub_PauseGrowsAndEnds(t *testing.T) {
 }
 
 func TestHub_CallsWaitNoLongerThanAllowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		defer h.close()
 		for name, c := range map[string]*call{
@@ -287,7 +289,7 @@ func TestHub_CallsWaitNoLongerThanAllowed(t *testing.T) {
 
 // A held call asks again only when it is woken: whatever it waits for must wake it.
 func TestHub_EveryChangeWakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		defer h.close()
 		woken := func(what string, f func()) {
@@ -322,7 +324,7 @@ func TestHub_EveryChangeWakes(t *testing.T) {
 }
 
 func TestHub_SweepForgetsPeers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		defer h.close()
 		for i := range 100 {
@@ -353,7 +355,7 @@ func TestHub_ClosedWhileConnecting(t *testing.T) {
 }
 
 func TestHub_AnAddressNamedAnewIsTriedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		defer h.close()
 		const id, method = peer.ID("a"), "/x.A/M"

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestCallLimits_AboveTheCapACallWaitsThenIsBusy(t *testing.T) {
@@ -27,7 +29,7 @@ func TestCallLimits_AboveTheCapACallWaitsThenIsBusy(t *testing.T) {
 		"of all":    {MaxCallsPerPeer: 100, MaxCalls: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				l := newCallLimits(cfg.withDefaults())
 				p, _ := l.addTunnel("a")
 				for range 2 {
@@ -65,7 +67,7 @@ func TestCallLimits_AboveTheCapACallWaitsThenIsBusy(t *testing.T) {
 }
 
 func TestCallLimits_AsManyWaitAsMayRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		l := newCallLimits(ServerConfig{MaxCallsPerPeer: 3}.withDefaults())
 		p, _ := l.addTunnel("a")
 		var wg sync.WaitGroup
@@ -134,7 +136,7 @@ func (s *scopeStub) ReserveMemory(size int, prio uint8) error {
 func (s *scopeStub) ReleaseMemory(size int) { s.held -= size }
 
 func TestReservation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		for limit, want := range map[int]int{64 << 20: 8 << 20, 4 << 20: 2 << 20, 1 << 20: 1 << 20} {
 			scope := &scopeStub{limit: limit}
 			r := reservation{scope: scope}
@@ -175,7 +177,7 @@ func TestReservation(t *testing.T) {
 }
 
 func TestWatchdog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		var bitten []time.Duration
 		start := time.Now()
 		w := newWatchdog(5*time.Second, func() { bitten = append(bitten, time.Since(start)) })

@@ -22,6 +22,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func emptyService(name string) *grpc.ServiceDesc { return &grpc.ServiceDesc{ServiceName: name} }
@@ -163,7 +165,7 @@ func TestServer_AUsersHealthServiceReplacesOurs(t *testing.T) {
 }
 
 func TestServer_SetServingAndShutdownReachThoseWhoWatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
 		defer closeAll()
 		s := newTestServer(t, hosts[0], ServerConfig{})
@@ -219,7 +221,7 @@ func TestServer_SetServingBeforeTheStartIsKept(t *testing.T) {
 }
 
 func TestServer_ShutdownLetsCallsEndAndThenCancelsThem(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
 		defer closeAll()
 		s := newTestServer(t, hosts[0], ServerConfig{})
@@ -262,7 +264,7 @@ func TestServer_ShutdownLetsCallsEndAndThenCancelsThem(t *testing.T) {
 }
 
 func TestServer_ShutdownIsBoundedWithSilentTunnelsAndDeafHandlers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
 		defer closeAll()
 		deaf := make(chan struct{})
@@ -301,7 +303,7 @@ func TestServer_ShutdownIsBoundedWithSilentTunnelsAndDeafHandlers(t *testing.T) 
 }
 
 func TestServer_ShutdownAtOnceWithoutCallsIsNoError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
 		defer closeAll()
 		s := newTestServer(t, hosts[0], ServerConfig{})
@@ -320,7 +322,7 @@ func TestServer_ShutdownAtOnceWithoutCallsIsNoError(t *testing.T) {
 }
 
 func TestServer_ASilentTunnelDoesNotHoldUpAGracefulShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		hosts, closeAll := memoryHosts(t, 2)
 		defer closeAll()
 		s := newTestServer(t, hosts[0], ServerConfig{})

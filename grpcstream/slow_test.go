@@ -8,7 +8,6 @@ import (
 	"math"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
@@ -17,6 +16,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // A rawTunnel is a caller's end of a tunnel without gRPC.
@@ -132,7 +133,7 @@ func TestServer_SlowCallersAreLetGo(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				hosts, closeAll := memoryHosts(t, 2)
 				defer closeAll()
 				s := newTestServer(t, hosts[0], ServerConfig{})

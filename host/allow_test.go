@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func someID(t *testing.T) peer.ID {
@@ -124,7 +124,7 @@ func (b *lockedBuffer) take() string {
 // following runs a list in a bubble between two connected hosts: b has the list, a is on it.
 func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file string, log *lockedBuffer)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := hosttest.New(t)
 		defer n.Close()
 		a := n.Host()
@@ -185,7 +185,7 @@ func TestAllowList_RemovedPeerIsLetGo(t *testing.T) {
 }
 
 func TestAllowList_AddedPeerMayConnect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := hosttest.New(t)
 		defer n.Close()
 		a := n.Host()
@@ -271,7 +271,7 @@ func TestAllowList_HalfWrittenFileDoesNotCount(t *testing.T) {
 func TestGate_StrangerGetsOnlyTheHandshake(t *testing.T) {
 	for _, dir := range []string{"inbound", "outbound"} {
 		t.Run(dir, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				n := hosttest.New(t)
 				defer n.Close()
 				l, err := host.NewAllowList("")

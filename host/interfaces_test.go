@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestInterfaces_HasLoopback(t *testing.T) {
@@ -38,7 +39,7 @@ func TestInterfaces_HasLoopback(t *testing.T) {
 }
 
 func TestWatchInterfaces_CallsOnChange(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		eth := func(addrs ...string) []host.Interface {
 			i := host.Interface{Index: 2, Name: "eth0", Flags: net.FlagUp}
 			for _, a := range addrs {

@@ -6,12 +6,13 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func newLimiter(t *testing.T) *limiter {
@@ -95,7 +96,7 @@ func TestLimiter_PublicAddressKeepsLibp2psLimit(t *testing.T) {
 }
 
 func TestLimiter_LoopbackIsBoundByTheSystemOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		rm, err := newResourceManager(false)
 		if err != nil {
 			t.Fatal(err)
@@ -112,7 +113,7 @@ func TestLimiter_LoopbackIsBoundByTheSystemOnly(t *testing.T) {
 }
 
 func TestLimiter_Rate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		rm, err := newResourceManager(false)
 		if err != nil {
 			t.Fatal(err)

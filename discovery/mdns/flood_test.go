@@ -6,11 +6,12 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // TestRun_SpoofedFlood is T17: the work stays bounded, and honest nodes are still found.
@@ -20,7 +21,7 @@ func TestRun_SpoofedFlood(t *testing.T) {
 	for range 100 {
 		ids = append(ids, newID(t))
 	}
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -76,7 +77,7 @@ func TestRun_SpoofedFlood(t *testing.T) {
 // TestRun_FoundThatBlocks holds that packets that nobody takes are dropped, and wait in no goroutine.
 func TestRun_FoundThatBlocks(t *testing.T) {
 	id := newID(t)
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		n := newSim(t, lan, 1)
 		n.source = New(Config{})
@@ -108,7 +109,7 @@ func TestRun_FoundThatBlocks(t *testing.T) {
 // TestRun_AddressesOfTheWrongInterface is T14: nobody on the link makes a node dial its own machine.
 func TestRun_AddressesOfTheWrongInterface(t *testing.T) {
 	id := newID(t)
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		n := newSim(t, lan, 1)
 		n.start(t, "")

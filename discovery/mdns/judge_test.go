@@ -4,10 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestState_SaysWhyNobody(t *testing.T) {
@@ -30,7 +30,7 @@ func TestState_SaysWhyNobody(t *testing.T) {
 		"does not listen":   {[]host.Interface{lo, eth}, func(n *sim, _ *segment) { n.listen() }, Silent, "eth0", "INFO"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				lan := &segment{}
 				n := newSim(t, lan, 1)
 				n.segments["docker0"] = &segment{}
@@ -61,7 +61,7 @@ func TestState_SaysWhyNobody(t *testing.T) {
 }
 
 func TestState_Interfaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -85,7 +85,7 @@ func TestState_Interfaces(t *testing.T) {
 
 // TestState_ChangeOfAddress holds that nothing is complained of while addresses come and go one after the other.
 func TestState_ChangeOfAddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -108,7 +108,7 @@ func TestState_ChangeOfAddress(t *testing.T) {
 
 // TestRun_SocketRefusedForAWhile opens the port as soon as it is there to have.
 func TestRun_SocketRefusedForAWhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.refuse = errors.New("in use")

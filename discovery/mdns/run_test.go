@@ -5,14 +5,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestRun_FindsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -50,7 +51,7 @@ func TestRun_FindsAtOnce(t *testing.T) {
 }
 
 func TestRun_ThirtyOneHosts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		var all []*sim
 		for i := range 31 {
@@ -76,7 +77,7 @@ func TestRun_ThirtyOneHosts(t *testing.T) {
 }
 
 func TestRun_OtherNetwork(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "one")
@@ -91,7 +92,7 @@ func TestRun_OtherNetwork(t *testing.T) {
 }
 
 func TestRun_AddressChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -111,7 +112,7 @@ func TestRun_AddressChanges(t *testing.T) {
 }
 
 func TestRun_InterfaceAddedLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan, other := &segment{}, &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, &segment{}, 2)
 		b.segments["wlan0"] = lan
@@ -147,7 +148,7 @@ func TestRun_BackAfterACut(t *testing.T) {
 			limit = 11 * time.Second
 		}
 		t.Run(cut.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
 				lan := &segment{}
 				a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 				a.start(t, "")
@@ -179,7 +180,7 @@ func TestRun_BackAfterACut(t *testing.T) {
 }
 
 func TestRun_Refresh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -200,7 +201,7 @@ func TestRun_Refresh(t *testing.T) {
 }
 
 func TestRun_RestartWithTheSameIdentity(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
@@ -223,7 +224,7 @@ func TestRun_RestartWithTheSameIdentity(t *testing.T) {
 }
 
 func TestRun_Clone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		b.host.id = a.host.id
@@ -240,7 +241,7 @@ func TestRun_Clone(t *testing.T) {
 }
 
 func TestRun_LoopbackOnlyStaysOnTheMachine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		lan := &segment{}
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		b.segments["lo"] = a.segments["lo"] // one machine
@@ -272,7 +273,7 @@ func TestRun_LoopbackOnlyStaysOnTheMachine(t *testing.T) {
 // TestRun_Chatter measures what a node sends at rest.
 func TestRun_Chatter(t *testing.T) {
 	for _, count := range []int{1, 2, 8} {
-		synctest.Test(t, func(t *testing.T) {
+		virtual.Test(t, func(t *testing.T) {
 			lan := &segment{}
 			var all []*sim
 			for i := range count {
@@ -300,7 +301,7 @@ func TestRun_Chatter(t *testing.T) {
 }
 
 func TestRun_SecondAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		a := newSim(t, &segment{}, 1)
 		a.start(t, "")
 		pass(time.Second)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // inBubble runs f with a network in virtual time.
 func inBubble(t *testing.T, f func(t *testing.T, n *hosttest.Network)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		n := hosttest.New(t)
 		defer n.Close()
 		f(t, n)

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lynn9388/p2p/internal/feed"
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,7 +33,7 @@ func TestFeed_ASlowReaderMissesTheOldest(t *testing.T) {
 }
 
 func TestFeed_EndsWithItsContextAndWhenItIsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		var f feed.Feed[int]
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := 0

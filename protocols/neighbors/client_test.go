@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // disguised is a peer record that is sealed under another domain or type.
@@ -165,7 +166,7 @@ func TestAsk_CutsAddresses(t *testing.T) {
 }
 
 func TestAsk_GivesUpWithoutADeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		cc, stop := dial(t, func(s *grpc.Server) { RegisterNeighborServiceServer(s, answer{delay: time.Hour}) })
 		defer stop()
 		start := time.Now()

@@ -3,10 +3,11 @@ package neighbors
 import (
 	"strconv"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestLimits_MemoryIsBounded(t *testing.T) {
@@ -22,7 +23,7 @@ func TestLimits_MemoryIsBounded(t *testing.T) {
 }
 
 func TestLimits_ForgetsWhoAskedLongestAgo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // the clock stands still: no bucket fills up again
+	virtual.Test(t, func(t *testing.T) { // the clock stands still: no bucket fills up again
 		l := newLimits(time.Second, 1)
 		l.allow("first")
 		for i := range maxBuckets - 1 {

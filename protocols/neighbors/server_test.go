@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -12,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 // config serves records to an asker named "asker".
@@ -125,7 +126,7 @@ func TestNeighbors_RefusesAnUnknownAsker(t *testing.T) {
 }
 
 func TestNeighbors_LimitsTheRateOfAnAsker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		asker := peer.ID("a")
 		cfg := config()
 		cfg.Asker = func(context.Context) (peer.ID, bool) { return asker, true }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,6 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 func TestPing_MeasuresTheRoundTrip(t *testing.T) {
@@ -33,7 +34,7 @@ func TestPing_OtherBytesComeBack(t *testing.T) {
 }
 
 func TestPing_GivesUpWithoutADeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
 		cc, stop := dial(t, func(s *grpc.Server) { RegisterNodeInfoServiceServer(s, liar{delay: time.Hour}) })
 		defer stop()
 		start := time.Now()
