@@ -78,11 +78,10 @@ func (n *Network) HostWith(cfg host.Config) corehost.Host {
 	if err != nil {
 		n.tb.Fatalf("hosttest: new host: %v", err)
 	}
-	at := n.addrOf(h)
+	n.addrOf(h) // remembers it
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hosts = append(n.hosts, h)
-	n.addrs[h.ID()] = at
 	return h
 }
 
@@ -152,7 +151,7 @@ type wire struct{ n *Network }
 func (w wire) RecvPacket(p *simnet.Packet) {
 	n := w.n
 	n.mu.Lock()
-	lost := n.links.cut(pairOf(p))
+	lost := n.links.lost(pairOf(p))
 	n.mu.Unlock()
 	if to, ok := p.To.(*net.UDPAddr); ok && !lost {
 		// The router compares addresses by their bytes, and an IPv4 address may have 4 or 16.
@@ -164,7 +163,7 @@ func (w wire) RecvPacket(p *simnet.Packet) {
 func (n *Network) latency(p *simnet.Packet) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.links.latency[pairOf(p)]
+	return n.links.delay(pairOf(p))
 }
 
 // SetLatency sets the one-way delay between a and b.
@@ -172,6 +171,23 @@ func (n *Network) SetLatency(a, b corehost.Host, d time.Duration) {
 	n.tb.Helper()
 	p := n.pair(a, b)
 	n.change(func(l *links) { l.setLatency(p, d) })
+}
+
+// SetLatencyAll sets the one-way delay of every link, those that [Network.SetLatency] has set included.
+func (n *Network) SetLatencyAll(d time.Duration) {
+	n.change(func(l *links) { l.usual, l.latency = d, nil })
+}
+
+// SetLossAll sets the share of packets, from 0 to 1, that every link loses, each packet by itself and at random.
+func (n *Network) SetLossAll(share float64) {
+	n.change(func(l *links) { l.loss = share })
+}
+
+// Unplug drops every packet from and to a host for good, whatever is healed: its machine has lost its power.
+func (n *Network) Unplug(h corehost.Host) {
+	n.tb.Helper()
+	at := n.addrOf(h)
+	n.change(func(l *links) { l.unplug(at) })
 }
 
 // Cut drops every packet between a and b until [Network.Heal]. Neither side is told.
@@ -201,7 +217,7 @@ func (n *Network) Partition(groups ...[]corehost.Host) {
 	n.change(func(l *links) { l.side = side })
 }
 
-// HealAll ends every cut and partition. Latencies stay.
+// HealAll ends every cut and partition. Latencies and losses stay.
 func (n *Network) HealAll() {
 	n.change(func(l *links) { l.side, l.cuts = nil, nil })
 }
@@ -231,17 +247,18 @@ func (n *Network) pair(a, b corehost.Host) pair {
 	return newPair(n.addrOf(a), n.addrOf(b))
 }
 
-// addrOf returns the address of a host, also after it was closed. Of two hosts with one identity it knows the address
-// while they are open.
+// addrOf returns the address of a host, also after it was closed if it was asked for, or made by this network, before.
+// Of two hosts with one identity it knows the address while they are open.
 func (n *Network) addrOf(h corehost.Host) netip.Addr {
 	n.tb.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, a := range h.Network().ListenAddresses() {
 		if ip, ok := addr.IP(a); ok && ip.Is4() && ip.As4()[0] == 10 {
+			n.addrs[h.ID()] = ip
 			return ip
 		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	at, ok := n.addrs[h.ID()]
 	if !ok {
 		n.tb.Fatalf("hosttest: host %s is not in this network", h.ID())
