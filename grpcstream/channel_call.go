@@ -42,7 +42,7 @@ func (h handle) check(method string) error {
 	if h.sel.peer != "" {
 		return nil
 	}
-	if s := cmp.Or(h.sel.service, serviceOf(method)); isSystemService(s) {
+	if s := cmp.Or(h.sel.service, serviceOf(method)); IsSystemService(s) {
 		return &Error{
 			Code:    codes.InvalidArgument,
 			Reason:  ReasonBadTarget,

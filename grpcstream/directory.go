@@ -173,7 +173,7 @@ func (d *directory) read(e *entry, pids []protocol.ID) {
 		case manyServices(d.network):
 			e.many = true
 		default:
-			if name, ok := announcedService(d.network, pid); ok && !isSystemService(name) && len(e.announced) < maxServices {
+			if name, ok := announcedService(d.network, pid); ok && !IsSystemService(name) && len(e.announced) < maxServices {
 				e.announced = append(e.announced, name)
 			}
 		}
@@ -226,7 +226,7 @@ func (d *directory) setCatalog(id peer.ID, names []string) {
 	e := *old
 	e.catalog = nil
 	for _, name := range names {
-		if checkService(name) == nil && !isSystemService(name) && len(e.catalog) < maxServices {
+		if checkService(name) == nil && !IsSystemService(name) && len(e.catalog) < maxServices {
 			e.catalog = append(e.catalog, name)
 		}
 	}

@@ -84,9 +84,9 @@ func checkService(name string) error {
 	return nil
 }
 
-// isSystemService reports whether every node has the service: it is not announced, and a call to it needs a named
-// peer.
-func isSystemService(name string) bool {
+// IsSystemService reports whether a service, given by its full name, is one of the nodes' own and none of their users':
+// health, reflection and p2p.*. Every node may have it, so it is not announced, and a call to it needs a named peer.
+func IsSystemService(name string) bool {
 	return strings.HasPrefix(name, "grpc.health.") || strings.HasPrefix(name, "grpc.reflection.") || strings.HasPrefix(name, "p2p.")
 }
 

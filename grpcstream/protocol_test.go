@@ -78,3 +78,14 @@ func FuzzCheckNetwork(f *testing.F) {
 		}
 	})
 }
+
+func TestIsSystemService(t *testing.T) {
+	for name, want := range map[string]bool{
+		"grpc.health.v1.Health": true, "grpc.reflection.v1.ServerReflection": true, "p2p.nodeinfo.v1.NodeInfoService": true,
+		"hello.v1.Greeter": false, "p2px.X": false, "grpc.channelz.v1.Channelz": false, "": false,
+	} {
+		if got := IsSystemService(name); got != want {
+			t.Errorf("%q: %v, want %v", name, got, want)
+		}
+	}
+}

@@ -195,7 +195,7 @@ func (s *Server) Services() []string {
 
 func (s *Server) userServices() map[string]*registered {
 	users := maps.Clone(s.services)
-	maps.DeleteFunc(users, func(name string, _ *registered) bool { return isSystemService(name) })
+	maps.DeleteFunc(users, func(name string, _ *registered) bool { return IsSystemService(name) })
 	return users
 }
 

@@ -6,11 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc"
+
+	"github.com/lynn9388/p2p/grpcstream"
 )
 
 // timeout ends a call whose context has no deadline of its own.
@@ -84,7 +85,7 @@ func List(ctx context.Context, cc grpc.ClientConnInterface) ([]*Service, error) 
 }
 
 // Names returns the names of the services that the user of the node behind cc offers: [List] without those that every
-// node has (grpc.health, grpc.reflection, p2p).
+// node has ([grpcstream.IsSystemService]).
 func Names(ctx context.Context, cc grpc.ClientConnInterface) ([]string, error) {
 	services, err := List(ctx, cc)
 	if err != nil {
@@ -92,20 +93,11 @@ func Names(ctx context.Context, cc grpc.ClientConnInterface) ([]string, error) {
 	}
 	var names []string
 	for _, s := range services {
-		if name := s.GetName(); !system(name) {
+		if name := s.GetName(); !grpcstream.IsSystemService(name) {
 			names = append(names, name)
 		}
 	}
 	return names, nil
-}
-
-func system(service string) bool {
-	for _, prefix := range []string{"grpc.health.", "grpc.reflection.", "p2p."} {
-		if strings.HasPrefix(service, prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 func check(services []*Service) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/dyncall"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/output"
+	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -76,7 +76,7 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 	switch {
 	case opts.timeout < 0:
 		return usagef("--timeout %s: it must not be negative", opts.timeout)
-	case opts.peer == "" && system(service):
+	case opts.peer == "" && grpcstream.IsSystemService(service):
 		return usagef("every node has %s: say with --peer which one to call", service)
 	case opts.peer != "":
 		if err := checkPeer(opts.peer); err != nil {
@@ -198,11 +198,6 @@ func parseHeader(lines []string) (metadata.MD, error) {
 		md.Append(k, strings.TrimSpace(v))
 	}
 	return md, nil
-}
-
-// system tells whether every node has a service.
-func system(service string) bool {
-	return slices.ContainsFunc([]string{"grpc.health.", "grpc.reflection.", "p2p."}, func(p string) bool { return strings.HasPrefix(service, p) })
 }
 
 // callError is the status that a call ended with.
