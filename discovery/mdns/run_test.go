@@ -97,8 +97,9 @@ func TestRun_AddressChanges(t *testing.T) {
 		a, b := newSim(t, lan, 1), newSim(t, lan, 2)
 		a.start(t, "")
 		b.start(t, "")
+		pass(time.Minute)
+		a.host.connect(b.host.id, true) // so that b was not found again less than changeGap ago
 		pass(time.Hour)
-		a.host.connect(b.host.id, true)
 		changed := time.Now()
 		b.set(iface(1, "lo", "127.0.0.1/8"), iface(2, "eth0", "192.168.7.99/24"))
 		pass(200 * time.Millisecond)
