@@ -185,7 +185,7 @@ func TestAccess_AnotherNetworkIsNoNeighborOnWhateverWay(t *testing.T) {
 		}
 	}
 	for _, n := range ours {
-		if got := n.Instances("hello.v1.GreeterService"); len(got) != 2 {
+		if got := known(n, "hello.v1.GreeterService"); len(got) != 2 {
 			t.Errorf("the instances are %v, want those of our network", got)
 		}
 	}

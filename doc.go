@@ -26,7 +26,8 @@
 //	Disconnect, Forget        ErrNotStarted           done                    ErrClosed
 //	AwaitPeers                ErrNotStarted           blocks                  ErrClosed
 //	Peers, PeerEvents         empty                   what is known           empty
-//	Instances, Pinned         empty                   what is known           empty
+//	Instances, Each           ErrNotStarted           as they come            ErrClosed
+//	Pinned                    empty                   what is known           empty
 //	ID, Addrs, Host           "", nil, nil            those of the node       those it had; Host is closed
 //	Close                     closes                  graceful                waits for the first Close
 //

@@ -163,7 +163,7 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 		},
 		{"Instances", func(_ *testing.T, n *p2p.Node) string {
 			_, _ = greet(t, n) // waits until it is known, if ever
-			return fmt.Sprint(len(n.Instances(pb.GreeterService_ServiceDesc.ServiceName)))
+			return fmt.Sprint(len(known(n, pb.GreeterService_ServiceDesc.ServiceName)))
 		}, [4]string{"0", "1", "0", "0"}},
 		{
 			"AwaitPeers", func(t *testing.T, n *p2p.Node) string { return outcome(n.AwaitPeers(soon(t), 1)) },

@@ -209,7 +209,7 @@ func TestLoad_APeerOfAnotherNetworkHandsInNothing(t *testing.T) {
 				t.Errorf("node %d knows the peer of another network as %+v", i, p)
 			}
 		}
-		if got := n.Instances("hello.v1.GreeterService"); len(got) != 2 {
+		if got := known(n, "hello.v1.GreeterService"); len(got) != 2 {
 			t.Errorf("node %d knows the instances %v, want the two of its network", i, got)
 		}
 	}

@@ -44,6 +44,7 @@ type config struct {
 	identity crypto.PrivKey
 	name     string
 	network  string
+	tags     []string
 	announce []string
 
 	allow     []peer.ID
@@ -156,6 +157,21 @@ func WithNetwork(name string) Option {
 			return fmt.Errorf("WithNetwork: %w", err)
 		}
 		c.network = name
+		return nil
+	})
+}
+
+// WithTags gives the node tags, each "key=value": at most 16, of at most 64 bytes and the characters A-Z, a-z, 0-9, '.',
+// '_' and '-'. They belong to the node and so to all of its services; others choose by them: see [WithTag]. They are
+// claims, which prove nothing. The option adds to what it was given before.
+func WithTags(tags ...string) Option {
+	return optionFunc(func(c *config) error {
+		for _, t := range tags {
+			if err := grpcstream.CheckTag(t); err != nil {
+				return fmt.Errorf("WithTags: %w", err)
+			}
+		}
+		c.tags = append(c.tags, tags...)
 		return nil
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/grpcstream"
@@ -55,9 +54,11 @@ func (n *Node) Peer(target string) grpc.ClientConnInterface {
 }
 
 // Service returns a connection to any instance of the service named, whatever the method's own service is: for a
-// service that is offered under a further name. Like [Node.Peer] it is cheap and needs no closing.
-func (n *Node) Service(name string) grpc.ClientConnInterface {
-	return n.conn(func(c *grpcstream.Channel) grpc.ClientConnInterface { return c.Service(name) })
+// narrower choice ([WithTag], [Nearest]), or a service that is offered under a further name. With "" it is the service
+// in the method's name. Like [Node.Peer] it is cheap and needs no closing; with a bad name or tag each call fails with
+// InvalidArgument.
+func (n *Node) Service(name string, opts ...CallerOption) grpc.ClientConnInterface {
+	return n.conn(func(c *grpcstream.Channel) grpc.ClientConnInterface { return c.Select(selector(name, opts)) })
 }
 
 // NewClient returns a gRPC channel of the caller's own to a target, "libp2p:///<peer or service>" or without the
@@ -116,14 +117,4 @@ func (l *lateConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method 
 		return nil, err
 	}
 	return cc.NewStream(ctx, desc, method, opts...)
-}
-
-// Instances returns the peers that are known to offer a service now, in no order. This node is one of them when it
-// offers the service itself.
-func (n *Node) Instances(service string) []peer.ID {
-	r, err := n.live()
-	if err != nil {
-		return nil
-	}
-	return r.channel.Instances(service)
 }

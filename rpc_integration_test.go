@@ -80,7 +80,7 @@ func TestNode_CallsByServiceAndByPeer(t *testing.T) {
 	}
 
 	eventually(t, 5*time.Second, func() string {
-		if got := len(nodes[0].Instances("hello.v1.GreeterService")); got != 2 {
+		if got := len(known(nodes[0], "hello.v1.GreeterService")); got != 2 {
 			return fmt.Sprintf("%d instances are known, want 2", got)
 		}
 		return ""
@@ -280,4 +280,16 @@ func TestNode_RunEndsWithItsContext(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// known returns the instances of a service that a node knows now.
+func known(n *p2p.Node, service string, opts ...p2p.CallerOption) (all []p2p.Instance) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	for i, err := range n.Instances(over, service, opts...) {
+		if err == nil {
+			all = append(all, i)
+		}
+	}
+	return all
 }

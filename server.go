@@ -21,6 +21,7 @@ const Version = "0.1.0-dev"
 func newServer(n *Node, c *config) *grpcstream.Server {
 	s := grpcstream.NewServer(grpcstream.ServerConfig{
 		Network:           c.network,
+		Tags:              c.tags,
 		Authorize:         c.authorizeCall(),
 		WithoutReflection: c.noReflection,
 		Options:           c.serverOptions,

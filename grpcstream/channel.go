@@ -3,6 +3,7 @@ package grpcstream
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -31,6 +32,14 @@ type ChannelConfig struct {
 	// Catalog reads the services of a peer that has too many to announce them one by one; cc calls that peer. It is
 	// called in the background, a few at a time. nil: such peers can be called by ID only.
 	Catalog func(ctx context.Context, cc grpc.ClientConnInterface) ([]string, error)
+	// Find looks for peers that offer a service, beyond those that are connected. It is called in the background, once at
+	// a time for each service, while calls wait for an instance and for [Channel.Search]; who it yields is dialed and
+	// asked what it offers, so that its word need not be trusted. It ends when its context does. nil: nobody is looked
+	// for.
+	Find func(ctx context.Context, service string) iter.Seq2[peer.AddrInfo, error]
+	// RTT returns the round trip time to a peer as last measured, 0 if it is not known. nil: what [Selector.Nearest]
+	// goes by is measured by the channel itself, once for each tunnel.
+	RTT func(peer.ID) time.Duration
 	// ServiceConfig is a gRPC service config in JSON, for method configs such as retry policies; its choice of a
 	// balancer is ignored. Leave retryThrottling out: all services would share it. An option WithDefaultServiceConfig
 	// has no effect on a channel.
@@ -62,6 +71,7 @@ type Channel struct {
 	dialer    *dialer
 	guard     *guard
 	catalogs  *catalogs
+	finder    *finder
 	whole     handle // calls through the channel itself
 
 	close func() error
@@ -122,11 +132,16 @@ func (ch *Channel) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	ch.catalogs = newCatalogs(ctx, &wg, ch)
+	ch.finder = &finder{
+		ctx: ctx, wg: &wg, find: ch.cfg.Find, dialer: ch.dialer, hub: ch.hub, log: ch.log,
+		searches: map[string]*search{},
+	}
+	ch.hub.self = ch.host.ID()
 	ch.directory.changed = func(id peer.ID, e *entry) {
 		if e == nil {
 			e = &entry{}
 		}
-		ch.hub.offers(id, e.tunnel && id != ch.host.ID(), e.services)
+		ch.hub.offers(id, e.tunnel && id != ch.host.ID(), e.services, e.tags...)
 	}
 	ch.directory.back = ch.hub.cameBack
 	ch.directory.many = ch.catalogs.want
@@ -169,15 +184,15 @@ func (ch *Channel) Peer(target string) grpc.ClientConnInterface {
 // Service returns a view of the channel that calls instances of the service of that full name, whatever service a
 // called method belongs to. There is nothing to close. With a name that cannot be one every call is InvalidArgument.
 func (ch *Channel) Service(name string) grpc.ClientConnInterface {
-	sel := &selector{service: name}
-	if err := checkService(name); err != nil {
-		sel.err = badTarget(err)
+	if name == "" {
+		return handle{ch: ch, sel: &selector{err: badTarget(checkService(name))}}
 	}
-	return handle{ch: ch, sel: sel}
+	return ch.Select(Selector{Service: name})
 }
 
-// Instances returns the peers known to offer a service now, sorted; the host itself is among them if it does.
-func (ch *Channel) Instances(service string) []peer.ID { return ch.directory.instances(service) }
+// Instances returns the instances of a service that are known now, sorted by peer ID. The host itself is among them if
+// it offers the service.
+func (ch *Channel) Instances(service string) []Instance { return ch.hub.snapshot(service, "") }
 
 // Services returns what a connected peer offers as far as it is known now, sorted and without the services that every
 // node has.

@@ -25,7 +25,7 @@ func TestChannel_PeerAndService(t *testing.T) {
 				t.Fatalf("by peer: %s, %v", id, err)
 			}
 		}
-		if got := ch.Instances("x.A"); len(got) != 1 || got[0] != b.ID() {
+		if got := ch.Instances("x.A"); len(got) != 1 || got[0].Peer != b.ID() {
 			t.Fatalf("instances: %v", got)
 		}
 		if !ch.InUse(b.ID()) {

@@ -26,6 +26,7 @@ type entry struct {
 	announced []string // sorted
 	catalog   []string // sorted
 	services  []string // all of them, sorted; none without the tunnel
+	tags      []string // sorted
 }
 
 // A directory knows which peers are connected and what they offer. It learns it from identify's events, which carry
@@ -160,7 +161,7 @@ func (d *directory) refreshSelf() {
 		d.set(d.host.ID(), nil)
 		return
 	}
-	e := &entry{tunnel: true, announced: slices.Sorted(slices.Values(d.self.Services()))}
+	e := &entry{tunnel: true, announced: slices.Sorted(slices.Values(d.self.Services())), tags: d.self.Tags()}
 	d.set(d.host.ID(), e)
 }
 
@@ -175,11 +176,12 @@ func (d *directory) read(e *entry, pids []protocol.ID) {
 		default:
 			if name, ok := announcedService(d.network, pid); ok && !IsSystemService(name) && len(e.announced) < maxServices {
 				e.announced = append(e.announced, name)
+			} else if tag, ok := announcedTag(d.network, pid); ok && len(e.tags) < maxTags {
+				e.tags = append(e.tags, tag)
 			}
 		}
 	}
-	slices.Sort(e.announced)
-	e.announced = slices.Compact(e.announced)
+	e.announced, e.tags = set(e.announced), set(e.tags)
 }
 
 // update takes in all that a peer announces.
@@ -204,15 +206,27 @@ func (d *directory) amend(id peer.ID, added, removed []protocol.ID) {
 		tunnel: (old.tunnel || plus.tunnel) && !minus.tunnel,
 		many:   (old.many || plus.many) && !minus.many,
 	}
-	for _, name := range old.announced {
-		if _, gone := slices.BinarySearch(minus.announced, name); !gone {
-			e.announced = append(e.announced, name)
+	e.announced = amended(old.announced, plus.announced, minus.announced)
+	e.tags = amended(old.tags, plus.tags, minus.tags)
+	e.tags = e.tags[:min(len(e.tags), maxTags)]
+	d.put(id, e, true)
+}
+
+// set sorts names and takes out what is there twice.
+func set(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// amended returns a set with one set added and another one removed.
+func amended(old, plus, minus []string) []string {
+	var names []string
+	for _, name := range old {
+		if _, gone := slices.BinarySearch(minus, name); !gone {
+			names = append(names, name)
 		}
 	}
-	e.announced = append(e.announced, plus.announced...)
-	slices.Sort(e.announced)
-	e.announced = slices.Compact(e.announced)
-	d.put(id, e, true)
+	return set(append(names, plus...))
 }
 
 // setCatalog takes in the names that a peer's catalog holds.
@@ -230,8 +244,7 @@ func (d *directory) setCatalog(id peer.ID, names []string) {
 			e.catalog = append(e.catalog, name)
 		}
 	}
-	slices.Sort(e.catalog)
-	e.catalog = slices.Compact(e.catalog)
+	e.catalog = set(e.catalog)
 	d.put(id, &e, false)
 }
 
@@ -257,12 +270,13 @@ func (d *directory) put(id peer.ID, e *entry, announcement bool) {
 			e.catalog = old.catalog // until it is read again
 		}
 		if e.tunnel {
-			e.services = slices.Concat(e.announced, e.catalog)
-			slices.Sort(e.services)
-			e.services = slices.Compact(e.services)
+			e.services = set(slices.Concat(e.announced, e.catalog))
 		}
 		d.entries[id] = e
 	}
+	d.mu.Unlock()
+	d.changed(id, e)
+	d.mu.Lock()
 	for w := range d.watchers {
 		select {
 		case w <- struct{}{}:
@@ -270,7 +284,6 @@ func (d *directory) put(id peer.ID, e *entry, announcement bool) {
 		}
 	}
 	d.mu.Unlock()
-	d.changed(id, e)
 	if announcement && e != nil && e.many && e.tunnel {
 		d.many(id)
 	}
@@ -313,6 +326,13 @@ func (d *directory) lookup(id peer.ID) *entry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.entries[id]
+}
+
+// settled returns the entry of a peer once it was told, or nil.
+func (d *directory) settled(id peer.ID) *entry {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	return d.lookup(id)
 }
 
 // instances returns who offers a service, sorted.

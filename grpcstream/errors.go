@@ -19,6 +19,8 @@ type Reason string
 const (
 	// ReasonNoInstance (Unavailable): nobody is known who offers the service, or the peer is not known.
 	ReasonNoInstance Reason = "NO_INSTANCE"
+	// ReasonNotServing (Unavailable): the instances known say that they are not serving.
+	ReasonNotServing Reason = "NOT_SERVING"
 	// ReasonNoRoute (Unavailable): the peer is known and cannot be reached.
 	ReasonNoRoute Reason = "NO_ROUTE"
 	// ReasonNoAnswer (Unavailable): the peer took the connection and then did not speak gRPC in time.

@@ -31,11 +31,13 @@ func (h *hub) explain(c *call, method string) error {
 			Code:    codes.Unavailable,
 			Reason:  ReasonNoInstance,
 			Message: fmt.Sprintf("no instance of service %q is known %s: %s", safetext.Clean(name), waited, h.nodesLocked()),
-			Remedy:  "start a node of the same network that registers the service, or check the service's name",
+			Remedy:  noInstanceRemedy,
 		}
 	}
 	return h.explainService(s, waited)
 }
+
+const noInstanceRemedy = "start a node of the same network that registers the service, or check the service's name"
 
 // nodesLocked says who was asked.
 func (h *hub) nodesLocked() string {

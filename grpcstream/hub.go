@@ -1,7 +1,9 @@
 package grpcstream
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +42,8 @@ type hub struct {
 	timer    *time.Timer
 	timerAt  time.Time
 	closed   bool
+	self     peer.ID
+	wanted   map[string]time.Time // services that calls wait for, and until when they do
 }
 
 func newHub(network string, wait time.Duration) *hub {
@@ -50,6 +54,7 @@ func newHub(network string, wait time.Duration) *hub {
 		now:      time.Now,
 		peers:    map[peer.ID]*hubPeer{},
 		services: map[string]*hubService{},
+		wanted:   map[string]time.Time{},
 	}
 }
 
@@ -100,7 +105,7 @@ func (h *hub) peerLocked(id peer.ID) *hubPeer {
 }
 
 // offers tells the hub what a peer offers from now on. node says that it is connected and speaks the tunnel protocol.
-func (h *hub) offers(id peer.ID, node bool, services []string) {
+func (h *hub) offers(id peer.ID, node bool, services []string, tags ...string) {
 	h.mu.Lock()
 	p := h.peers[id]
 	if p == nil {
@@ -131,7 +136,7 @@ func (h *hub) offers(id peer.ID, node bool, services []string) {
 			s.refresh()
 		}
 	}
-	p.services = slices.Clone(services)
+	p.services, p.tags = slices.Clone(services), slices.Clone(tags)
 	h.unlockAndWake()
 }
 
@@ -281,4 +286,43 @@ func (h *hub) sweep() {
 		return
 	}
 	h.unlockAndWake(gone...)
+}
+
+// wakeAll makes every held call ask again.
+func (h *hub) wakeAll() {
+	h.mu.Lock()
+	h.unlockAndWake()
+}
+
+// isWanted tells whether calls wait for a service that nobody offers.
+func (h *hub) isWanted(service string) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.wanted[service].After(h.now())
+}
+
+// snapshot returns the instances of a service that have the tags given, sorted.
+func (h *hub) snapshot(service, tags string) []Instance {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	s := h.services[service]
+	if s == nil {
+		return nil
+	}
+	var all []Instance
+	for _, p := range s.instances {
+		if tags != "" && !containsAll(p.tags, strings.Split(tags, "\n")) {
+			continue
+		}
+		all = append(all, Instance{
+			Peer: p.id, Tags: slices.Clone(p.tags), Self: p.id == h.self,
+			Connected: p.link.Load() != nil, InFlight: int(p.active.Load()),
+		})
+	}
+	slices.SortFunc(all, func(a, b Instance) int { return cmp.Compare(a.Peer, b.Peer) })
+	return all
+}
+
+func containsAll(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(have, w) })
 }

@@ -6,18 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 )
-
-// A selector says which peers a call may go to: one peer, or the instances of a service. The zero value stands for
-// the instances of the service in the method's name. It is shared by all calls of a handle and never changed.
-type selector struct {
-	peer    peer.ID        // one peer
-	addrs   []ma.Multiaddr // where that peer is to be found besides what the host knows
-	service string         // the instances of this service
-	err     error          // every call fails with it
-}
 
 // triedMax is the number of peers that a call remembers to have tried: gRPC makes at most five attempts.
 const triedMax = 4

@@ -32,6 +32,7 @@ type hubPeer struct {
 	next     *link // on the way
 	node     bool  // connected, and speaks the tunnel protocol
 	services []string
+	tags     []string
 	hints    []ma.Multiaddr // where a caller says it is
 	failure  failure
 	back     time.Time // when it last came back

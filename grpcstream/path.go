@@ -30,6 +30,8 @@ const connectTimeout = 6 * time.Second
 type Local interface {
 	// Services returns the services that it offers to other peers.
 	Services() []string
+	// Tags returns its tags.
+	Tags() []string
 	// DialMemory opens a tunnel to it.
 	DialMemory(ctx context.Context) (net.Conn, error)
 }

@@ -20,6 +20,8 @@ const (
 	maxNetworkLen = 64  // a protocol ID goes over the wire with every new stream
 	maxServiceLen = 200 // and identify drops messages with very long ones
 	maxAnnounced  = 64  // services announced one by one; beyond that one marker stands for all
+	maxTags       = 16  // of a node
+	maxTagLen     = 64
 )
 
 // TunnelProtocol returns the protocol ID of the tunnels of a network, "/p2p/<network>/grpc/1.0.0". An empty name
@@ -46,6 +48,55 @@ func announcedService(network string, pid protocol.ID) (service string, ok bool)
 		return "", false
 	}
 	return service, true
+}
+
+// TagProtocol returns the protocol ID by which a peer announces one of its tags in a network,
+// "/p2p/<network>/tag/<key>=<value>". A tag belongs to the node, and so to all of its services. It is carried by
+// libp2p's identify beside the services, so that to choose by tags costs no round trip; streams opened on it are reset.
+func TagProtocol(network, tag string) protocol.ID {
+	return protocol.ID(tagPrefix(network) + tag)
+}
+
+// announcedTag is the reverse of [TagProtocol].
+func announcedTag(network string, pid protocol.ID) (tag string, ok bool) {
+	tag, ok = strings.CutPrefix(string(pid), tagPrefix(network))
+	if !ok || CheckTag(tag) != nil {
+		return "", false
+	}
+	return tag, true
+}
+
+// CheckTag reports what is wrong with a tag. Tags are "key=value" of at most 64 bytes in all; both sides consist of one
+// or more of the characters A-Z, a-z, 0-9, '.', '_' and '-'.
+func CheckTag(tag string) error {
+	if len(tag) > maxTagLen {
+		return fmt.Errorf("grpcstream: tag %q is longer than %d bytes", safetext.Clean(tag[:maxTagLen])+"…", maxTagLen)
+	}
+	key, value, _ := strings.Cut(tag, "=")
+	if key == "" || value == "" {
+		return fmt.Errorf("grpcstream: tag %q: want key=value", safetext.Clean(tag))
+	}
+	for _, r := range key + value {
+		switch {
+		case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '.', r == '_', r == '-':
+		default:
+			return fmt.Errorf("grpcstream: tag %q: only A-Z, a-z, 0-9, '.', '_' and '-' are allowed beside one '='", safetext.Clean(tag))
+		}
+	}
+	return nil
+}
+
+// checkTags reports what is wrong with the tags of a node or of a selector.
+func checkTags(tags []string) error {
+	if len(tags) > maxTags {
+		return fmt.Errorf("grpcstream: %d tags, at most %d are allowed", len(tags), maxTags)
+	}
+	for _, t := range tags {
+		if err := CheckTag(t); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CheckNetwork reports what is wrong with a network name. Names consist of 1 to 64 of the characters a-z, 0-9, '.',
@@ -98,3 +149,5 @@ func networkPrefix(network string) string {
 }
 
 func servicePrefix(network string) string { return networkPrefix(network) + "svc/" }
+
+func tagPrefix(network string) string { return networkPrefix(network) + "tag/" }

@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -49,6 +50,9 @@ type ServerConfig struct {
 	// WriteStall is how long a write to a tunnel may make no progress. 0: 5 s.
 	WriteStall time.Duration
 
+	// Tags are announced beside the services, at most 16, each "key=value": see [CheckTag]. A caller may choose
+	// instances by them: see [Selector].
+	Tags []string
 	// Standard also serves [StandardProtocol], so that programs of other networks and makers can call.
 	Standard bool
 	// WithoutReflection leaves the reflection service out.
@@ -193,6 +197,9 @@ func (s *Server) Services() []string {
 	return slices.Sorted(maps.Keys(s.userServices()))
 }
 
+// Tags returns the tags that the server announces, sorted.
+func (s *Server) Tags() []string { return slices.Sorted(slices.Values(s.cfg.Tags)) }
+
 func (s *Server) userServices() map[string]*registered {
 	users := maps.Clone(s.services)
 	maps.DeleteFunc(users, func(name string, _ *registered) bool { return IsSystemService(name) })
@@ -239,7 +246,7 @@ func (s *Server) serve(h corehost.Host) error {
 	if s.metrics, err = newMetrics(s.cfg.Metrics); err != nil {
 		return err
 	}
-	if err := CheckNetwork(s.cfg.Network); err != nil {
+	if err := errors.Join(CheckNetwork(s.cfg.Network), checkTags(s.cfg.Tags)); err != nil {
 		return err
 	}
 	g, err := s.newGRPC()

@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"io"
+	"slices"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -56,6 +57,11 @@ func (s *Server) announce(h corehost.Host) (withdraw func()) {
 	}
 	if len(pids) > maxAnnounced {
 		pids = []protocol.ID{manyServices(s.cfg.Network)}
+	}
+	if checkTags(s.cfg.Tags) == nil { // else the start fails
+		for _, tag := range slices.Compact(s.Tags()) {
+			pids = append(pids, TagProtocol(s.cfg.Network, tag))
+		}
 	}
 	for _, pid := range pids {
 		h.Mux().AddHandler(pid, refuseStream)
