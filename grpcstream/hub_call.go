@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
 )
 
 // triedMax is the number of peers that a call remembers to have tried: gRPC makes at most five attempts.

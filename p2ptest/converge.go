@@ -1,6 +1,7 @@
 package p2ptest
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -34,12 +35,22 @@ func unsettled(nodes []*p2p.Node, services []string) string {
 			near[n.ID()] = append(near[n.ID()], p.ID)
 		}
 		for _, name := range services {
-			if len(n.Instances(name)) == 0 {
+			if !knows(n, name) {
 				return fmt.Sprintf("node %d knows no instance of %s", i, name)
 			}
 		}
 	}
 	return inPieces(nodes, near)
+}
+
+// knows tells whether a node knows an instance of a service now.
+func knows(n *p2p.Node, service string) bool {
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // to look at what is known, and for nothing else
+	for _, err := range n.Instances(over, service) {
+		return err == nil
+	}
+	return false
 }
 
 // inPieces tells which node has no neighbors, or is not reached from the first one.
