@@ -40,6 +40,8 @@ const (
 	checkTimeout = 1500 * time.Millisecond
 	// identifyWithin is how long a new connection may take to say what it is for.
 	identifyWithin = 10 * time.Second
+	// memberWithin is how long a peer that does not say it is of this network may take to say so after all.
+	memberWithin = 2 * time.Second
 	// recheck is how often what others decide (Allow, InUse) is asked again.
 	recheck = 500 * time.Millisecond
 	// unreachableAfter and unreachableFor are how many dials must fail, and for how long, before a person is told.
@@ -115,6 +117,7 @@ type entry struct {
 	member     bool
 	wasMember  bool
 	neighbor   bool
+	doubted    time.Time     // it does not say that it is a member, since then
 	unwanted   bool          // to be closed as soon as it is not in use
 	why        closeReason   // why it is closed from here
 	left       error         // what PeerLeft says

@@ -82,6 +82,7 @@ func (c *core) connUp(p peer.ID, n int, outbound bool) {
 	if first {
 		e.up, e.outbound = c.now, outbound
 		e.identified, e.member, e.unwanted, e.why, e.left = false, false, false, closedUnknown, nil
+		e.doubted = time.Time{}
 		e.grace = c.now.Add(grace)
 	}
 	c.touch(e)
@@ -209,13 +210,16 @@ func (c *core) identified(p peer.ID, id identity) {
 		c.reject(e, closedNotMember, errStopped)
 		return
 	case !id.member:
-		c.reject(e, closedNotMember, errNotMember)
+		c.doubt(e)
 		return
 	case !c.allowed(p):
 		c.reject(e, closedNotAllow, errNotAllowed)
 		return
 	}
-	e.member, e.wasMember, e.unwanted = true, true, false
+	e.member, e.wasMember, e.doubted = true, true, time.Time{}
+	if e.unwanted { // until it said this
+		e.unwanted, e.why, e.left = false, closedUnknown, nil
+	}
 	e.lost, e.failed, e.lastErr, e.told, e.asked = time.Time{}, time.Time{}, "", false, false
 	if len(id.addrs) > 0 {
 		c.replace(e, id.addrs)
@@ -241,10 +245,20 @@ func (c *core) identifyFailed(p peer.ID, err error) {
 	}
 }
 
+// doubt takes that a peer does not say that it is of this network. It has a moment to say so: libp2p answers with what
+// the host spoke a little before, and sends what is new afterwards, so that who calls right after its start may look like
+// a stranger at first.
+func (c *core) doubt(e *entry) {
+	if e.doubted.IsZero() && !e.unwanted {
+		e.doubted = c.now
+	}
+	e.lastErr = errNotMember.Error()
+}
+
 // reject ends a peer's being a neighbor and its connections, as soon as nothing uses them.
 func (c *core) reject(e *entry, why closeReason, left error) {
 	e.record = nil
-	e.member = false
+	e.member, e.doubted = false, time.Time{}
 	e.unwanted, e.why, e.left = true, why, left
 	e.lastErr = left.Error()
 	c.demote(e)
@@ -303,6 +317,12 @@ func (c *core) settle() (wake time.Time) {
 // settleOne is settle for one that is identified.
 func (c *core) settleOne(e *entry) (wake time.Time) {
 	switch {
+	case !e.doubted.IsZero():
+		if late := e.doubted.Add(memberWithin); c.now.Before(late) {
+			return late
+		}
+		c.reject(e, closedNotMember, errNotMember)
+		return c.now.Add(recheck)
 	case e.unwanted:
 		if !c.inUse(e.id) {
 			c.close(e, e.why, e.left)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -56,6 +57,56 @@ func TestCore_DialUnderWayDoesNotBringBackTheBanned(t *testing.T) {
 		if o.neighbors != 1 {
 			t.Errorf("%s: who comes by itself is no neighbor", name)
 		}
+	}
+}
+
+// What identify says at first of a host that has just started may be older than its handlers.
+func TestCore_WhoSaysABitLaterThatItIsAMemberStays(t *testing.T) {
+	o := newOne(KeeperConfig{})
+	o.connUp("a", 1, false)
+	o.identified("a", identity{})
+	o.pass(memberWithin - 100*time.Millisecond)
+	if o.neighbors != 0 || o.count(actClose, "a") > 0 {
+		t.Fatalf("at first: %d neighbors, closed %d times", o.neighbors, o.count(actClose, "a"))
+	}
+	o.identified("a", identity{member: true})
+	o.pass(time.Minute)
+	if o.neighbors != 1 || o.count(actClose, "a") > 0 {
+		t.Errorf("%d neighbors, closed %d times", o.neighbors, o.count(actClose, "a"))
+	}
+}
+
+func TestCore_StrangerIsLetGo(t *testing.T) {
+	o := newOne(KeeperConfig{})
+	o.connUp("a", 1, false)
+	for range 4 { // saying so again gains it nothing
+		o.identified("a", identity{})
+		o.pass(memberWithin / 4)
+	}
+	o.pass(50 * time.Millisecond)
+	if o.neighbors != 0 || o.count(actClose, "a") == 0 {
+		t.Errorf("%d neighbors, closed %d times", o.neighbors, o.count(actClose, "a"))
+	}
+	for _, a := range o.did {
+		if a.kind == actClose && a.code != network.ConnProtocolNegotiationFailed {
+			t.Errorf("closed with %v", a.code)
+		}
+	}
+}
+
+// The close of earlier connections is no verdict on the one that comes meanwhile, once the peer has said what it is.
+func TestCore_StrangerThatIsAMemberAfterAllIsNotClosedAgain(t *testing.T) {
+	o := newOne(KeeperConfig{})
+	o.connUp("a", 1, false)
+	o.identified("a", identity{})
+	o.pass(memberWithin)
+	closed := o.count(actClose, "a")
+	o.connUp("a", 2, false)
+	o.connDown("a", 1, closedUnknown)
+	o.identified("a", identity{member: true})
+	o.pass(time.Minute)
+	if o.neighbors != 1 || o.count(actClose, "a") != closed || closed == 0 {
+		t.Errorf("%d neighbors, closed %d times, then %d times", o.neighbors, closed, o.count(actClose, "a")-closed)
 	}
 }
 

@@ -122,6 +122,32 @@ func TestKeeper_CutOffForAMinuteIsBackSoon(t *testing.T) {
 	})
 }
 
+// A host tells of a new handler by identify a moment after it has it: who calls right after its start is no stranger.
+func TestKeeper_WhoCallsRightAfterItsStartIsNoStranger(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		ah, a := b.keeper(KeeperConfig{})
+		bh := b.net.Host()
+		must(t, bh.Connect(t.Context(), peer.AddrInfo{ID: ah.ID(), Addrs: simAddrs(ah)}))
+		conn := bh.Network().ConnsToPeer(ah.ID())[0]
+		time.Sleep(200 * time.Millisecond)
+		bh.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
+		b.within(time.Second, has1(a))
+		time.Sleep(time.Minute)
+		if conn.IsClosed() || len(a.Neighbors()) != 1 {
+			t.Error("its connection was closed")
+		}
+
+		ch := b.net.Host()
+		must(t, ch.Connect(t.Context(), peer.AddrInfo{ID: ah.ID(), Addrs: simAddrs(ah)}))
+		t.Logf("a stranger is gone after %v", b.within(memberWithin+time.Second, func() string {
+			if len(ch.Network().ConnsToPeer(ah.ID())) > 0 {
+				return "a stranger is connected"
+			}
+			return ""
+		}))
+	})
+}
+
 func TestKeeper_UnreachableIsSaidOnceWithTheRemedy(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		var log warnings
