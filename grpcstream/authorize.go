@@ -72,11 +72,7 @@ func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamSe
 
 // admit decides whether a call may run, and waits for its turn. The tunnel must be released after the call.
 func (s *Server) admit(ctx context.Context, method string, kind callKind) (*tunnel, error) {
-	var t *tunnel
-	if p, ok := grpcpeer.FromContext(ctx); ok {
-		info, _ := p.AuthInfo.(AuthInfo)
-		t = info.tunnel
-	}
+	t := tunnelFromContext(ctx)
 	if t == nil {
 		return nil, status.Error(codes.Internal, "grpcstream: the call did not come through a tunnel")
 	}
@@ -89,6 +85,16 @@ func (s *Server) admit(ctx context.Context, method string, kind callKind) (*tunn
 		return nil, err
 	}
 	return t, nil
+}
+
+// tunnelFromContext returns the tunnel over which a call came, or nil when it did not come to a [Server].
+func tunnelFromContext(ctx context.Context) *tunnel {
+	p, ok := grpcpeer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, _ := p.AuthInfo.(AuthInfo)
+	return info.tunnel
 }
 
 // decide asks whether the peer may call. A panic of the one who decides refuses.

@@ -35,6 +35,8 @@ const (
 	ReasonBusy Reason = "BUSY"
 	// ReasonBadTarget (InvalidArgument): what was named is no target, or the call needs one.
 	ReasonBadTarget Reason = "BAD_TARGET"
+	// ReasonPanic (Internal): the handler panicked; the log of the node that was called has more.
+	ReasonPanic Reason = "PANIC"
 )
 
 // An Error is a failure whose cause is known: a gRPC status with an errdetails.ErrorInfo of domain [ErrorDomain], and

@@ -5,16 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 const (
@@ -115,15 +110,4 @@ func (s *Server) cutTunnels(which func(*tunnel) bool) {
 			s.serving.Go(t.cut)
 		}
 	}
-}
-
-// recovered turns a panic of a handler, an interceptor or the authorizer into Internal. It must be deferred.
-func (s *Server) recovered(t *tunnel, method string, err *error) {
-	r := recover()
-	if r == nil {
-		return
-	}
-	s.metrics.panicked()
-	s.log.Error("handler panicked", "peer", t.peer.ID, "service", method, "err", safetext.Clean(fmt.Sprint(r)), "stack", string(debug.Stack()))
-	*err = status.Error(codes.Internal, "grpcstream: the handler panicked; see the log of the node that was called")
 }
