@@ -11,6 +11,7 @@ package nodeinfo
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -428,11 +429,470 @@ func (x *Method) GetServerStreaming() bool {
 	return false
 }
 
+// StatsRequest has no fields.
+type StatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsRequest) Reset() {
+	*x = StatsRequest{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsRequest) ProtoMessage() {}
+
+func (x *StatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
+func (*StatsRequest) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{8}
+}
+
+// StatsResponse is the account of the calls that were served.
+type StatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The methods that were called, sorted by name, at most 4096.
+	Methods       []*MethodStats `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsResponse) Reset() {
+	*x = StatsResponse{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsResponse) ProtoMessage() {}
+
+func (x *StatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
+func (*StatsResponse) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *StatsResponse) GetMethods() []*MethodStats {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+// MethodStats is the account of one method.
+type MethodStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name, "/package.Service/Method". It is empty for the calls of all methods that the node does not have.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// The calls that have ended, those that were refused included.
+	Calls uint64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
+	// The calls that did not end with OK, sorted by code, at most 16.
+	Errors []*ErrorCount `protobuf:"bytes,3,rep,name=errors,proto3" json:"errors,omitempty"`
+	// How long the calls took, streams from their begin to their end.
+	Latency *Latency `protobuf:"bytes,4,opt,name=latency,proto3" json:"latency,omitempty"`
+	// The size of the messages received, in bytes, uncompressed.
+	BytesIn uint64 `protobuf:"varint,5,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	// The size of the messages sent, in bytes, uncompressed.
+	BytesOut      uint64 `protobuf:"varint,6,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MethodStats) Reset() {
+	*x = MethodStats{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MethodStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MethodStats) ProtoMessage() {}
+
+func (x *MethodStats) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MethodStats.ProtoReflect.Descriptor instead.
+func (*MethodStats) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MethodStats) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *MethodStats) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *MethodStats) GetErrors() []*ErrorCount {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *MethodStats) GetLatency() *Latency {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *MethodStats) GetBytesIn() uint64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *MethodStats) GetBytesOut() uint64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
+// ErrorCount says how often calls ended with a code.
+type ErrorCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The gRPC status code, 1 to 16.
+	Code uint32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// How many calls ended with it.
+	Count         uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorCount) Reset() {
+	*x = ErrorCount{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorCount) ProtoMessage() {}
+
+func (x *ErrorCount) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorCount.ProtoReflect.Descriptor instead.
+func (*ErrorCount) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ErrorCount) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ErrorCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Latency says how long calls took. The quantiles are at most an eighth larger than the true ones.
+type Latency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Half of the calls took no longer.
+	P50 *durationpb.Duration `protobuf:"bytes,1,opt,name=p50,proto3" json:"p50,omitempty"`
+	// 90 % of the calls took no longer.
+	P90 *durationpb.Duration `protobuf:"bytes,2,opt,name=p90,proto3" json:"p90,omitempty"`
+	// 99 % of the calls took no longer.
+	P99 *durationpb.Duration `protobuf:"bytes,3,opt,name=p99,proto3" json:"p99,omitempty"`
+	// The longest call.
+	Max           *durationpb.Duration `protobuf:"bytes,4,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Latency) Reset() {
+	*x = Latency{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Latency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Latency) ProtoMessage() {}
+
+func (x *Latency) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Latency.ProtoReflect.Descriptor instead.
+func (*Latency) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Latency) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *Latency) GetP90() *durationpb.Duration {
+	if x != nil {
+		return x.P90
+	}
+	return nil
+}
+
+func (x *Latency) GetP99() *durationpb.Duration {
+	if x != nil {
+		return x.P99
+	}
+	return nil
+}
+
+func (x *Latency) GetMax() *durationpb.Duration {
+	if x != nil {
+		return x.Max
+	}
+	return nil
+}
+
+// WatchRequest has no fields.
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{13}
+}
+
+// WatchResponse is the present state, if it is the first of its stream, or else a change of it.
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The neighbors that are new or changed, each with all of its services, sorted by ID. In the first response: all
+	// neighbors, at most 256.
+	Neighbors []*Neighbor `protobuf:"bytes,1,rep,name=neighbors,proto3" json:"neighbors,omitempty"`
+	// The IDs of the neighbors that are none any longer, sorted.
+	Gone          []string `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WatchResponse) GetNeighbors() []*Neighbor {
+	if x != nil {
+		return x.Neighbors
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetGone() []string {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+// Neighbor is a peer that the node keeps a connection to.
+type Neighbor struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer ID, as text. The connection of the node that answers has proved it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The name the peer gave itself, at most 256 bytes. It proves nothing.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The names of the services that the peer's user offers, sorted, the first 64 of them.
+	Services      []string `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Neighbor) Reset() {
+	*x = Neighbor{}
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Neighbor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Neighbor) ProtoMessage() {}
+
+func (x *Neighbor) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_nodeinfo_nodeinfo_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
+func (*Neighbor) Descriptor() ([]byte, []int) {
+	return file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Neighbor) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Neighbor) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Neighbor) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
 var File_protocols_nodeinfo_nodeinfo_proto protoreflect.FileDescriptor
 
 const file_protocols_nodeinfo_nodeinfo_proto_rawDesc = "" +
 	"\n" +
-	"!protocols/nodeinfo/nodeinfo.proto\x12\x0fp2p.nodeinfo.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"'\n" +
+	"!protocols/nodeinfo/nodeinfo.proto\x12\x0fp2p.nodeinfo.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"'\n" +
 	"\vPingRequest\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\"(\n" +
 	"\fPingResponse\x12\x18\n" +
@@ -453,11 +913,40 @@ const file_protocols_nodeinfo_nodeinfo_proto_rawDesc = "" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10client_streaming\x18\x02 \x01(\bR\x0fclientStreaming\x12)\n" +
-	"\x10server_streaming\x18\x03 \x01(\bR\x0fserverStreaming2\xec\x01\n" +
+	"\x10server_streaming\x18\x03 \x01(\bR\x0fserverStreaming\"\x0e\n" +
+	"\fStatsRequest\"G\n" +
+	"\rStatsResponse\x126\n" +
+	"\amethods\x18\x01 \x03(\v2\x1c.p2p.nodeinfo.v1.MethodStatsR\amethods\"\xdc\x01\n" +
+	"\vMethodStats\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x14\n" +
+	"\x05calls\x18\x02 \x01(\x04R\x05calls\x123\n" +
+	"\x06errors\x18\x03 \x03(\v2\x1b.p2p.nodeinfo.v1.ErrorCountR\x06errors\x122\n" +
+	"\alatency\x18\x04 \x01(\v2\x18.p2p.nodeinfo.v1.LatencyR\alatency\x12\x19\n" +
+	"\bbytes_in\x18\x05 \x01(\x04R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\x06 \x01(\x04R\bbytesOut\"6\n" +
+	"\n" +
+	"ErrorCount\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xbd\x01\n" +
+	"\aLatency\x12+\n" +
+	"\x03p50\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p90\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03p90\x12+\n" +
+	"\x03p99\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p99\x12+\n" +
+	"\x03max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03max\"\x0e\n" +
+	"\fWatchRequest\"\\\n" +
+	"\rWatchResponse\x127\n" +
+	"\tneighbors\x18\x01 \x03(\v2\x19.p2p.nodeinfo.v1.NeighborR\tneighbors\x12\x12\n" +
+	"\x04gone\x18\x02 \x03(\tR\x04gone\"J\n" +
+	"\bNeighbor\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bservices\x18\x03 \x03(\tR\bservices2\xfe\x02\n" +
 	"\x0fNodeInfoService\x12C\n" +
 	"\x04Ping\x12\x1c.p2p.nodeinfo.v1.PingRequest\x1a\x1d.p2p.nodeinfo.v1.PingResponse\x12C\n" +
 	"\x04Info\x12\x1c.p2p.nodeinfo.v1.InfoRequest\x1a\x1d.p2p.nodeinfo.v1.InfoResponse\x12O\n" +
-	"\bServices\x12 .p2p.nodeinfo.v1.ServicesRequest\x1a!.p2p.nodeinfo.v1.ServicesResponseB5Z3github.com/lynn9388/p2p/protocols/nodeinfo;nodeinfob\x06proto3"
+	"\bServices\x12 .p2p.nodeinfo.v1.ServicesRequest\x1a!.p2p.nodeinfo.v1.ServicesResponse\x12F\n" +
+	"\x05Stats\x12\x1d.p2p.nodeinfo.v1.StatsRequest\x1a\x1e.p2p.nodeinfo.v1.StatsResponse\x12H\n" +
+	"\x05Watch\x12\x1d.p2p.nodeinfo.v1.WatchRequest\x1a\x1e.p2p.nodeinfo.v1.WatchResponse0\x01B5Z3github.com/lynn9388/p2p/protocols/nodeinfo;nodeinfob\x06proto3"
 
 var (
 	file_protocols_nodeinfo_nodeinfo_proto_rawDescOnce sync.Once
@@ -471,7 +960,7 @@ func file_protocols_nodeinfo_nodeinfo_proto_rawDescGZIP() []byte {
 	return file_protocols_nodeinfo_nodeinfo_proto_rawDescData
 }
 
-var file_protocols_nodeinfo_nodeinfo_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_protocols_nodeinfo_nodeinfo_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_protocols_nodeinfo_nodeinfo_proto_goTypes = []any{
 	(*PingRequest)(nil),           // 0: p2p.nodeinfo.v1.PingRequest
 	(*PingResponse)(nil),          // 1: p2p.nodeinfo.v1.PingResponse
@@ -481,23 +970,44 @@ var file_protocols_nodeinfo_nodeinfo_proto_goTypes = []any{
 	(*ServicesResponse)(nil),      // 5: p2p.nodeinfo.v1.ServicesResponse
 	(*Service)(nil),               // 6: p2p.nodeinfo.v1.Service
 	(*Method)(nil),                // 7: p2p.nodeinfo.v1.Method
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*StatsRequest)(nil),          // 8: p2p.nodeinfo.v1.StatsRequest
+	(*StatsResponse)(nil),         // 9: p2p.nodeinfo.v1.StatsResponse
+	(*MethodStats)(nil),           // 10: p2p.nodeinfo.v1.MethodStats
+	(*ErrorCount)(nil),            // 11: p2p.nodeinfo.v1.ErrorCount
+	(*Latency)(nil),               // 12: p2p.nodeinfo.v1.Latency
+	(*WatchRequest)(nil),          // 13: p2p.nodeinfo.v1.WatchRequest
+	(*WatchResponse)(nil),         // 14: p2p.nodeinfo.v1.WatchResponse
+	(*Neighbor)(nil),              // 15: p2p.nodeinfo.v1.Neighbor
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
 }
 var file_protocols_nodeinfo_nodeinfo_proto_depIdxs = []int32{
-	8, // 0: p2p.nodeinfo.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
-	6, // 1: p2p.nodeinfo.v1.ServicesResponse.services:type_name -> p2p.nodeinfo.v1.Service
-	7, // 2: p2p.nodeinfo.v1.Service.methods:type_name -> p2p.nodeinfo.v1.Method
-	0, // 3: p2p.nodeinfo.v1.NodeInfoService.Ping:input_type -> p2p.nodeinfo.v1.PingRequest
-	2, // 4: p2p.nodeinfo.v1.NodeInfoService.Info:input_type -> p2p.nodeinfo.v1.InfoRequest
-	4, // 5: p2p.nodeinfo.v1.NodeInfoService.Services:input_type -> p2p.nodeinfo.v1.ServicesRequest
-	1, // 6: p2p.nodeinfo.v1.NodeInfoService.Ping:output_type -> p2p.nodeinfo.v1.PingResponse
-	3, // 7: p2p.nodeinfo.v1.NodeInfoService.Info:output_type -> p2p.nodeinfo.v1.InfoResponse
-	5, // 8: p2p.nodeinfo.v1.NodeInfoService.Services:output_type -> p2p.nodeinfo.v1.ServicesResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	16, // 0: p2p.nodeinfo.v1.InfoResponse.start_time:type_name -> google.protobuf.Timestamp
+	6,  // 1: p2p.nodeinfo.v1.ServicesResponse.services:type_name -> p2p.nodeinfo.v1.Service
+	7,  // 2: p2p.nodeinfo.v1.Service.methods:type_name -> p2p.nodeinfo.v1.Method
+	10, // 3: p2p.nodeinfo.v1.StatsResponse.methods:type_name -> p2p.nodeinfo.v1.MethodStats
+	11, // 4: p2p.nodeinfo.v1.MethodStats.errors:type_name -> p2p.nodeinfo.v1.ErrorCount
+	12, // 5: p2p.nodeinfo.v1.MethodStats.latency:type_name -> p2p.nodeinfo.v1.Latency
+	17, // 6: p2p.nodeinfo.v1.Latency.p50:type_name -> google.protobuf.Duration
+	17, // 7: p2p.nodeinfo.v1.Latency.p90:type_name -> google.protobuf.Duration
+	17, // 8: p2p.nodeinfo.v1.Latency.p99:type_name -> google.protobuf.Duration
+	17, // 9: p2p.nodeinfo.v1.Latency.max:type_name -> google.protobuf.Duration
+	15, // 10: p2p.nodeinfo.v1.WatchResponse.neighbors:type_name -> p2p.nodeinfo.v1.Neighbor
+	0,  // 11: p2p.nodeinfo.v1.NodeInfoService.Ping:input_type -> p2p.nodeinfo.v1.PingRequest
+	2,  // 12: p2p.nodeinfo.v1.NodeInfoService.Info:input_type -> p2p.nodeinfo.v1.InfoRequest
+	4,  // 13: p2p.nodeinfo.v1.NodeInfoService.Services:input_type -> p2p.nodeinfo.v1.ServicesRequest
+	8,  // 14: p2p.nodeinfo.v1.NodeInfoService.Stats:input_type -> p2p.nodeinfo.v1.StatsRequest
+	13, // 15: p2p.nodeinfo.v1.NodeInfoService.Watch:input_type -> p2p.nodeinfo.v1.WatchRequest
+	1,  // 16: p2p.nodeinfo.v1.NodeInfoService.Ping:output_type -> p2p.nodeinfo.v1.PingResponse
+	3,  // 17: p2p.nodeinfo.v1.NodeInfoService.Info:output_type -> p2p.nodeinfo.v1.InfoResponse
+	5,  // 18: p2p.nodeinfo.v1.NodeInfoService.Services:output_type -> p2p.nodeinfo.v1.ServicesResponse
+	9,  // 19: p2p.nodeinfo.v1.NodeInfoService.Stats:output_type -> p2p.nodeinfo.v1.StatsResponse
+	14, // 20: p2p.nodeinfo.v1.NodeInfoService.Watch:output_type -> p2p.nodeinfo.v1.WatchResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_protocols_nodeinfo_nodeinfo_proto_init() }
@@ -511,7 +1021,7 @@ func file_protocols_nodeinfo_nodeinfo_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_protocols_nodeinfo_nodeinfo_proto_rawDesc), len(file_protocols_nodeinfo_nodeinfo_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

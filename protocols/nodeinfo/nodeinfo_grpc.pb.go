@@ -24,6 +24,8 @@ const (
 	NodeInfoService_Ping_FullMethodName     = "/p2p.nodeinfo.v1.NodeInfoService/Ping"
 	NodeInfoService_Info_FullMethodName     = "/p2p.nodeinfo.v1.NodeInfoService/Info"
 	NodeInfoService_Services_FullMethodName = "/p2p.nodeinfo.v1.NodeInfoService/Services"
+	NodeInfoService_Stats_FullMethodName    = "/p2p.nodeinfo.v1.NodeInfoService/Stats"
+	NodeInfoService_Watch_FullMethodName    = "/p2p.nodeinfo.v1.NodeInfoService/Watch"
 )
 
 // NodeInfoServiceClient is the client API for NodeInfoService service.
@@ -39,6 +41,12 @@ type NodeInfoServiceClient interface {
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
 	// Services returns the names and methods of the gRPC services the node serves.
 	Services(ctx context.Context, in *ServicesRequest, opts ...grpc.CallOption) (*ServicesResponse, error)
+	// Stats returns what was counted of the calls that the node served since it was started.
+	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
+	// Watch sends the node's neighbors and the services that they offer: first all of them, then each time what changed.
+	// Changes that come faster than they are sent, or than the caller reads, are sent as one. A caller with too many
+	// watches gets RESOURCE_EXHAUSTED, and UNAVAILABLE ends them all when the node closes.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
 type nodeInfoServiceClient struct {
@@ -79,6 +87,35 @@ func (c *nodeInfoServiceClient) Services(ctx context.Context, in *ServicesReques
 	return out, nil
 }
 
+func (c *nodeInfoServiceClient) Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StatsResponse)
+	err := c.cc.Invoke(ctx, NodeInfoService_Stats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeInfoServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeInfoService_ServiceDesc.Streams[0], NodeInfoService_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeInfoService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
 // NodeInfoServiceServer is the server API for NodeInfoService service.
 // All implementations must embed UnimplementedNodeInfoServiceServer
 // for forward compatibility.
@@ -92,6 +129,12 @@ type NodeInfoServiceServer interface {
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	// Services returns the names and methods of the gRPC services the node serves.
 	Services(context.Context, *ServicesRequest) (*ServicesResponse, error)
+	// Stats returns what was counted of the calls that the node served since it was started.
+	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	// Watch sends the node's neighbors and the services that they offer: first all of them, then each time what changed.
+	// Changes that come faster than they are sent, or than the caller reads, are sent as one. A caller with too many
+	// watches gets RESOURCE_EXHAUSTED, and UNAVAILABLE ends them all when the node closes.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedNodeInfoServiceServer()
 }
 
@@ -110,6 +153,12 @@ func (UnimplementedNodeInfoServiceServer) Info(context.Context, *InfoRequest) (*
 }
 func (UnimplementedNodeInfoServiceServer) Services(context.Context, *ServicesRequest) (*ServicesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Services not implemented")
+}
+func (UnimplementedNodeInfoServiceServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
+}
+func (UnimplementedNodeInfoServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedNodeInfoServiceServer) mustEmbedUnimplementedNodeInfoServiceServer() {}
 func (UnimplementedNodeInfoServiceServer) testEmbeddedByValue()                         {}
@@ -186,6 +235,35 @@ func _NodeInfoService_Services_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeInfoService_Stats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeInfoServiceServer).Stats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeInfoService_Stats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeInfoServiceServer).Stats(ctx, req.(*StatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeInfoService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeInfoServiceServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeInfoService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
 // NodeInfoService_ServiceDesc is the grpc.ServiceDesc for NodeInfoService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -205,7 +283,17 @@ var NodeInfoService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Services",
 			Handler:    _NodeInfoService_Services_Handler,
 		},
+		{
+			MethodName: "Stats",
+			Handler:    _NodeInfoService_Stats_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _NodeInfoService_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "protocols/nodeinfo/nodeinfo.proto",
 }
