@@ -4,6 +4,18 @@
 //		pb.RegisterGreeterServer(n, greeter{})
 //	})
 //	reply, err := pb.NewGreeterClient(nodes[0].Peer(nodes[2].ID().String())).SayHello(t.Context(), req)
+//
+// [Start] uses the machine's loopback and its clock. [Virtual] simulates both, so that a test can have latency, loss,
+// partitions and nodes that die, and take no longer than its work does:
+//
+//	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
+//		nodes := net.Start(5, setup)
+//		net.Latency(50 * time.Millisecond)
+//		net.Partition(nodes[:2], nodes[2:])
+//		time.Sleep(time.Minute)
+//		net.Heal()
+//		net.Converge(15 * time.Second)
+//	})
 package p2ptest
 
 import (

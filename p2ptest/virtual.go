@@ -29,7 +29,7 @@ func Virtual(t *testing.T, f func(t *testing.T, net *Net)) {
 	// process: a clock decades behind would make the records of a test after one in real time ones from the future.
 	now := time.Now().Round(0)
 	virtual.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(now))
+		time.Sleep(time.Until(now)) //nolint:forbidigo // it only sets the clock
 		n := &Net{t: t, wire: hosttest.New(t), name: Network()}
 		defer n.close()
 		f(t, n)
@@ -44,9 +44,9 @@ type Net struct {
 	wire *hosttest.Network
 	name string
 
-	nodes   []*p2p.Node
-	killed  map[*p2p.Node]bool
-	dying   sync.WaitGroup
+	nodes  []*p2p.Node
+	killed map[*p2p.Node]bool
+	dying  sync.WaitGroup
 }
 
 // Name is the name of the network that the nodes belong to.
@@ -145,7 +145,9 @@ func (n *Net) Kill(node *p2p.Node) {
 // 10 ms. After the time given it fails the test with the problem.
 func (n *Net) Await(within time.Duration, problem func() string) time.Duration {
 	n.t.Helper()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	begin, tick := time.Now(), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for {
 		synctest.Wait()
 		what := problem()
 		if took := time.Since(begin); what == "" {
@@ -153,6 +155,7 @@ func (n *Net) Await(within time.Duration, problem func() string) time.Duration {
 		} else if took >= within {
 			n.t.Fatalf("p2ptest: after %v: %s", took, what)
 		}
+		<-tick.C
 	}
 }
 

@@ -171,6 +171,73 @@ func TestNetwork_IdentifyAndAllowList(t *testing.T) {
 	})
 }
 
+func TestNetwork_LatencyOfAllLinks(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
+		a, b, c := n.Host(), n.Host(), n.Host()
+		for _, h := range []corehost.Host{b, c} {
+			if err := a.Connect(t.Context(), info(h)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.SetLatency(a, b, time.Second)
+		n.SetLatencyAll(50 * time.Millisecond)
+		n.SetLatency(a, c, 200*time.Millisecond)
+		for h, want := range map[corehost.Host]time.Duration{b: 100 * time.Millisecond, c: 400 * time.Millisecond} {
+			got, err := roundTrip(t.Context(), t, a, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got < want || got > want+30*time.Millisecond {
+				t.Errorf("round trip %v, want %v", got, want)
+			}
+		}
+	})
+}
+
+func TestNetwork_LossOfAllLinks(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
+		a, b := n.Host(), n.Host()
+		if err := a.Connect(t.Context(), info(b)); err != nil {
+			t.Fatal(err)
+		}
+		n.SetLossAll(0.2)
+		begin := time.Now()
+		for range 100 {
+			if _, err := roundTrip(t.Context(), t, a, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if time.Since(begin) == 0 {
+			t.Error("a hundred exchanges and no packet was sent twice")
+		}
+		n.SetLossAll(1)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := roundTrip(ctx, t, a, b); err == nil {
+			t.Error("all is lost, and something arrived")
+		}
+	})
+}
+
+func TestNetwork_UnpluggedIsNotHealed(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
+		a, b, c := n.Host(), n.Host(), n.Host()
+		n.Unplug(b)
+		n.HealAll()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := a.Connect(ctx, info(b)); err == nil {
+			t.Error("a reached b")
+		}
+		if err := a.Connect(t.Context(), info(c)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestNetwork_ManyHosts(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
 		t.Helper()

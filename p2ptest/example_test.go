@@ -1,0 +1,43 @@
+package p2ptest_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/lynn9388/p2p"
+	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/p2ptest"
+)
+
+type greeter struct {
+	pb.UnimplementedGreeterServiceServer
+}
+
+func (greeter) Greet(_ context.Context, req *pb.GreetRequest) (*pb.GreetResponse, error) {
+	return &pb.GreetResponse{Text: "Hello " + req.GetName()}, nil
+}
+
+// This test shows what Virtual is for: a service whose machine fails is called on another one, and it takes no time to
+// see that.
+func TestExample_AnInstanceFails(t *testing.T) {
+	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
+		net.Latency(10 * time.Millisecond)
+		nodes := net.Start(4, func(i int, n *p2p.Node) {
+			if i < 2 { // two of them offer the service
+				pb.RegisterGreeterServiceServer(n, greeter{})
+			}
+		})
+		net.Converge(10*time.Second, pb.GreeterService_ServiceDesc.ServiceName)
+
+		net.Kill(nodes[0])
+		net.Converge(time.Minute) // the failure is noticed
+
+		client := pb.NewGreeterServiceClient(nodes[3])
+		for range 10 {
+			if _, err := client.Greet(t.Context(), &pb.GreetRequest{Name: "Ada"}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
