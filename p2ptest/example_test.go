@@ -24,16 +24,16 @@ func TestExample_AnInstanceFails(t *testing.T) {
 	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
 		net.Latency(10 * time.Millisecond)
 		nodes := net.Start(4, func(i int, n *p2p.Node) {
-			if i < 2 { // two of them offer the service
+			if i > 1 { // two of them offer the service
 				pb.RegisterGreeterServiceServer(n, greeter{})
 			}
 		})
 		net.Converge(10*time.Second, pb.GreeterService_ServiceDesc.ServiceName)
 
-		net.Kill(nodes[0])
+		net.Kill(nodes[2])
 		net.Converge(time.Minute) // the failure is noticed
 
-		client := pb.NewGreeterServiceClient(nodes[3])
+		client := pb.NewGreeterServiceClient(nodes[0])
 		for range 10 {
 			if _, err := client.Greet(t.Context(), &pb.GreetRequest{Name: "Ada"}); err != nil {
 				t.Error(err)

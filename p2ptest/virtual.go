@@ -63,8 +63,9 @@ func (n *Net) Node(opts ...p2p.Option) *p2p.Node {
 }
 
 // Start starts count nodes, which join through the first living node of the network, and returns when each of them has
-// a neighbor. Before the start of a node it calls setup, if that is not nil, which registers services. The options come
-// after those of [Options]. A node that does not start, or is alone for 30 s, fails the test at once.
+// a neighbor: at that moment they may know nobody but the first. Before the start of a node it calls setup, if that is
+// not nil, which registers services. The options come after those of [Options]. A node that does not start, or is alone
+// for 30 s, fails the test at once.
 func (n *Net) Start(count int, setup func(i int, n *p2p.Node), opts ...p2p.Option) []*p2p.Node {
 	n.t.Helper()
 	nodes := make([]*p2p.Node, count)
