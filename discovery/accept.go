@@ -67,6 +67,12 @@ func accepted(p peer.ID, addrs []ma.Multiaddr, o Origin) []ma.Multiaddr {
 	return out
 }
 
+// Accepted returns those of the addresses, said to be p's, that o may name: each once, without /p2p/ID, and at most
+// [MaxAddrs]. An address that names another peer than p is dropped.
+func (o Origin) Accepted(p peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
+	return accepted(p, addrs, o)
+}
+
 // connScope is the scope of what may be learnt over a connection from remote. A connection whose address says
 // nothing, or that goes over a relay, gives no right to name anything but public addresses.
 func connScope(remote ma.Multiaddr) Scope {

@@ -20,6 +20,7 @@ const (
 	closedNotAllow              // it is not, or no longer, on the list
 	closedByUser                // Disconnect
 	closedDead                  // it answered no ping, or was never identified
+	closedIdle                  // somebody else in this process had no more use for it
 )
 
 // code is what the other end is told.
@@ -123,10 +124,14 @@ func (c *core) ended(e *entry, remote closeReason, wasNeighbor bool) {
 		why = remote
 	}
 	switch why {
-	case closedUnknown, closedDead:
+	case closedUnknown, closedDead, closedIdle:
 		e.left = errVanished
 		if wasNeighbor || !e.lost.IsZero() {
 			c.lose(e)
+			return
+		}
+		if why == closedIdle {
+			e.next = c.now.Add(c.jitter(time.Second))
 			return
 		}
 		e.fails++

@@ -205,7 +205,8 @@ func (k *Keeper) disconnected(conn network.Conn) {
 	k.input(func(c *core) { c.connDown(p, len(k.h.Network().ConnsToPeer(p)), why) })
 }
 
-// saidBy reads from a connection that ended what the other end said: opening a stream on it fails with that.
+// saidBy reads from a connection that ended what the other end said, or that this end closed it as idle: opening a
+// stream on it fails with that.
 func saidBy(conn network.Conn) closeReason {
 	if !conn.IsClosed() {
 		return closedUnknown
@@ -217,10 +218,17 @@ func saidBy(conn network.Conn) closeReason {
 		_ = s.Reset()
 		return closedUnknown
 	}
-	if ce := (*network.ConnError)(nil); errors.As(err, &ce) && ce.Remote {
+	ce, ok := errors.AsType[*network.ConnError](err)
+	switch {
+	case !ok:
+		return closedUnknown
+	case ce.Remote:
 		return reasonOf(ce.ErrorCode)
+	case ce.ErrorCode == network.ConnGarbageCollected:
+		return closedIdle
+	default:
+		return closedUnknown
 	}
-	return closedUnknown
 }
 
 // heard takes an event of the host.

@@ -1,0 +1,99 @@
+package dht
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
+)
+
+// key is where the records of a service are. The prefix keeps it apart from the keys of anything else.
+func key(network, service string) cid.Cid {
+	sum, err := multihash.Sum([]byte("p2p service\x00"+network+"\x00"+service), multihash.SHA2_256, -1)
+	if err != nil {
+		return cid.Undef // not with this hash
+	}
+	return cid.NewCidV1(cid.Raw, sum)
+}
+
+// Find yields the peers that are said to offer a service, as they are found: at most [MaxFound], each once, never this
+// node. While the table is empty it waits. An error comes last. Addresses may be missing when the peer is connected.
+// Nothing of it is proven: connect, and ask what the peer offers.
+func (d *DHT) Find(ctx context.Context, service string) iter.Seq2[peer.AddrInfo, error] {
+	return func(yield func(peer.AddrInfo, error) bool) {
+		if err := d.find(ctx, service, func(info peer.AddrInfo) bool { return yield(info, nil) }); err != nil {
+			yield(peer.AddrInfo{}, fmt.Errorf("dht: find %q: %w", service, err))
+		}
+	}
+}
+
+// maxHomeless is how many peers without an address one search looks up.
+const maxHomeless = 8
+
+// find is Find; yield returns false when no more is wanted.
+func (d *DHT) find(parent context.Context, service string, yield func(peer.AddrInfo) bool) error {
+	if err := d.awaitReady(parent); err != nil {
+		return err
+	}
+	ctx, done, err := d.lookup(parent)
+	if err != nil {
+		return err
+	}
+	found := d.kad.FindProvidersAsync(ctx, key(d.cfg.Network, service), 0)
+	defer func() {
+		done() // ends the search
+		for range found {
+			continue
+		}
+	}()
+	seen := make(map[peer.ID]bool)
+	var homeless []peer.ID
+	for info := range found {
+		switch {
+		case seen[info.ID] || info.ID == d.host.ID() || !d.allowed(info.ID):
+		case len(info.Addrs) == 0 && len(d.host.Network().ConnsToPeer(info.ID)) == 0:
+			homeless = append(homeless, info.ID)
+		default:
+			if seen[info.ID] = true; !yield(info) || len(seen) >= MaxFound {
+				return nil
+			}
+		}
+	}
+	for _, p := range homeless[:min(len(homeless), maxHomeless)] {
+		if seen[p] || ctx.Err() != nil {
+			continue
+		}
+		if info, err := d.kad.FindPeer(ctx, p); err == nil && len(info.Addrs) > 0 && !yield(info) {
+			return nil
+		}
+	}
+	return parent.Err()
+}
+
+// FindPeer looks up where a peer is. The addresses are somebody's claim, until the peer has answered there. While the
+// table is empty it waits.
+func (d *DHT) FindPeer(ctx context.Context, p peer.ID) (peer.AddrInfo, error) {
+	info, err := d.findPeer(ctx, p)
+	if err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("dht: find peer %s: %w", p, err)
+	}
+	return info, nil
+}
+
+func (d *DHT) findPeer(ctx context.Context, p peer.ID) (peer.AddrInfo, error) {
+	if !d.allowed(p) {
+		return peer.AddrInfo{}, errNotMember
+	}
+	if err := d.awaitReady(ctx); err != nil {
+		return peer.AddrInfo{}, err
+	}
+	ctx, done, err := d.lookup(ctx)
+	if err != nil {
+		return peer.AddrInfo{}, err
+	}
+	defer done()
+	return d.kad.FindPeer(ctx, p)
+}

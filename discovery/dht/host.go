@@ -1,0 +1,123 @@
+package dht
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+)
+
+const (
+	// dialTimeout bounds a dial: a dead node must not hold up a lookup.
+	dialTimeout = 3 * time.Second
+	// linger is how long a connection made for the table is kept after its last use. It is less than the time after
+	// which a keeper of neighbors draws lots about a connection that is one too many.
+	linger = time.Second
+)
+
+// guarded is the host as the library sees it: who may ask is looked at before it is, connections made for the table are
+// not kept longer than needed, and none is protected: the neighbors' keeper decides about those.
+type guarded struct {
+	corehost.Host
+	d *DHT
+}
+
+// SetStreamHandler implements [corehost.Host].
+func (g *guarded) SetStreamHandler(pid protocol.ID, handler network.StreamHandler) {
+	g.Host.SetStreamHandler(pid, g.d.door.guard(handler))
+}
+
+// ConnManager implements [corehost.Host].
+func (g *guarded) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
+
+// Connect implements [corehost.Host].
+func (g *guarded) Connect(ctx context.Context, info peer.AddrInfo) error {
+	return g.d.connect(ctx, info.ID)
+}
+
+// connect connects to a peer at the addresses that the peerstore has of it, for the table only.
+func (d *DHT) connect(ctx context.Context, p peer.ID) error {
+	if d.host.Network().Connectedness(p) == network.Connected {
+		return nil
+	}
+	if !d.allowed(p) {
+		return errNotMember
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := d.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
+		return err
+	}
+	d.visits.made(p)
+	return nil
+}
+
+// visits are the connections that were made for the table.
+type visits struct {
+	host  corehost.Host
+	inUse func(peer.ID) bool
+
+	mu     sync.Mutex
+	closed bool
+	last   map[peer.ID]*time.Timer
+	ending sync.WaitGroup
+}
+
+func newVisits(h corehost.Host, inUse func(peer.ID) bool) *visits {
+	return &visits{host: h, inUse: inUse, last: make(map[peer.ID]*time.Timer)}
+}
+
+// made takes that a connection was made for the table.
+func (v *visits) made(p peer.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed || v.last[p] != nil {
+		return
+	}
+	v.last[p] = time.AfterFunc(linger, func() { v.end(p) })
+}
+
+// used takes that p was asked something.
+func (v *visits) used(p peer.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if t := v.last[p]; t != nil {
+		t.Reset(linger)
+	}
+}
+
+// end closes the connections to p, unless somebody else wants them by now.
+func (v *visits) end(p peer.ID) {
+	v.mu.Lock()
+	if v.closed || v.last[p] == nil {
+		v.mu.Unlock()
+		return
+	}
+	delete(v.last, p)
+	v.ending.Add(1)
+	v.mu.Unlock()
+	defer v.ending.Done()
+	if v.host.ConnManager().IsProtected(p, "") || v.inUse(p) {
+		return
+	}
+	for _, c := range v.host.Network().ConnsToPeer(p) {
+		_ = c.CloseWithError(network.ConnGarbageCollected) // it is gone either way
+	}
+}
+
+// close forgets all visits; the host closes their connections.
+func (v *visits) close() {
+	v.mu.Lock()
+	v.closed = true
+	for _, t := range v.last {
+		t.Stop()
+	}
+	clear(v.last)
+	v.mu.Unlock()
+	v.ending.Wait()
+}

@@ -1,0 +1,137 @@
+package dht
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"go.uber.org/goleak"
+
+	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/virtual"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const testMember protocol.ID = "/p2p/test/grpc/1.0.0"
+
+// bubble is a simulated network in virtual time.
+type bubble struct {
+	t   *testing.T
+	net *hosttest.Network
+	ctx context.Context //nolint:containedctx // the bubble's, for the goroutines that it ends with
+	wg  sync.WaitGroup
+
+	nodes []*node
+}
+
+type node struct {
+	host corehost.Host
+	dht  *DHT
+}
+
+func (n *node) info() peer.AddrInfo { return peer.AddrInfo{ID: n.host.ID(), Addrs: host.Addrs(n.host)} }
+
+func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
+	t.Helper()
+	now := time.Now().Round(0) // signed records have the time, which must not go back in a process
+	virtual.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(now))
+		ctx, cancel := context.WithCancel(t.Context())
+		b := &bubble{t: t, net: hosttest.New(t), ctx: ctx}
+		f(t, b)
+		cancel()
+		b.wg.Wait()
+		for _, n := range b.nodes {
+			if err := n.dht.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		b.net.Close()
+	})
+}
+
+// node starts a member with a DHT that runs.
+func (b *bubble) node(change ...func(*Config)) *node {
+	b.t.Helper()
+	h := b.net.Host()
+	h.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
+	return b.nodeOn(h, change...)
+}
+
+func (b *bubble) nodeOn(h corehost.Host, change ...func(*Config)) *node {
+	b.t.Helper()
+	cfg := Config{Network: "test", Member: testMember, Logger: slog.New(slog.DiscardHandler)}
+	for _, f := range change {
+		f(&cfg)
+	}
+	d, err := New(h, cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.wg.Go(func() { _ = d.Run(b.ctx) })
+	n := &node{host: h, dht: d}
+	b.nodes = append(b.nodes, n)
+	return n
+}
+
+// line starts nodes, each connected to the one before.
+func (b *bubble) line(count int, change ...func(*Config)) []*node {
+	b.t.Helper()
+	nodes := make([]*node, count)
+	for i := range nodes {
+		nodes[i] = b.node(change...)
+		if i > 0 {
+			b.connect(nodes[i], nodes[i-1])
+		}
+	}
+	synctest.Wait()
+	return nodes
+}
+
+func (b *bubble) connect(from, to *node) {
+	b.t.Helper()
+	if err := from.host.Connect(b.ctx, to.info()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// find returns whom one search finds.
+func (b *bubble) find(n *node, service string) map[peer.ID]peer.AddrInfo {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+	defer cancel()
+	out := make(map[peer.ID]peer.AddrInfo)
+	for info, err := range n.dht.Find(ctx, service) {
+		if err != nil {
+			b.t.Errorf("find: %v", err)
+			break
+		}
+		out[info.ID] = info
+	}
+	return out
+}
+
+func (b *bubble) within(limit time.Duration, what func() string) time.Duration {
+	b.t.Helper()
+	start := time.Now()
+	for {
+		synctest.Wait()
+		problem := what()
+		if problem == "" {
+			return time.Since(start)
+		}
+		if time.Since(start) > limit {
+			b.t.Fatalf("after %v: %s", limit, problem)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
