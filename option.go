@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/discovery"
+	"github.com/lynn9388/p2p/discovery/dht"
 	"github.com/lynn9388/p2p/grpcstream"
 )
 
@@ -60,6 +61,8 @@ type config struct {
 	low, high     int
 	sources       []discovery.Source
 	sourcesSet    bool
+	dht           bool
+	lifetime      time.Duration
 	discoveryWait time.Duration
 	shutdown      time.Duration
 	metrics       prometheus.Registerer
@@ -296,6 +299,31 @@ func WithDiscovery(sources ...discovery.Source) Option {
 			}
 		}
 		c.sources, c.sourcesSet = sources, true
+		return nil
+	})
+}
+
+// WithDHT has the node take part in a distributed table in which the nodes of its network, those that take part, keep who
+// offers which service: a service is found then that neither this node's neighbors nor theirs offer. The table is private
+// to the network, contacts nobody else, and works on loopback and private addresses. A network of up to about twenty
+// nodes has no use for it.
+func WithDHT() Option {
+	return optionFunc(func(c *config) error {
+		c.dht = true
+		return nil
+	})
+}
+
+// WithRecordLifetime sets how long the table of [WithDHT] keeps the record of a service that is not announced again, at
+// least 1 s: so long after it has died a node is still said to offer its services, and tried in vain by those who look
+// for them. A node announces its own services at least each third of it. It should be the same on all nodes of a network.
+// See [dht.DefaultLifetime].
+func WithRecordLifetime(d time.Duration) Option {
+	return optionFunc(func(c *config) error {
+		if d < dht.MinLifetime {
+			return fmt.Errorf("WithRecordLifetime(%v): want at least %v", d, dht.MinLifetime)
+		}
+		c.lifetime = d
 		return nil
 	})
 }

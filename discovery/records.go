@@ -33,9 +33,26 @@ func (k *Keeper) Records(limit int, except peer.ID, to Scope) [][]byte {
 	return k.core.records(time.Now(), min(limit, MaxRecords), except, to)
 }
 
+// RecordsOf is [Keeper.Records] of those among the peers named.
+func (k *Keeper) RecordsOf(peers []peer.ID, limit int, except peer.ID, to Scope) [][]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	entries := make(map[peer.ID]*entry, len(peers))
+	for _, p := range peers {
+		if e := k.core.peers[p]; e != nil {
+			entries[p] = e
+		}
+	}
+	return k.core.recordsOf(entries, time.Now(), min(limit, MaxRecords), except, to)
+}
+
 func (c *core) records(now time.Time, limit int, except peer.ID, to Scope) [][]byte {
+	return c.recordsOf(c.peers, now, limit, except, to)
+}
+
+func (c *core) recordsOf(peers map[peer.ID]*entry, now time.Time, limit int, except peer.ID, to Scope) [][]byte {
 	var out [][]byte
-	for p, e := range c.peers {
+	for p, e := range peers {
 		if p == except || !e.member || e.conns == 0 || e.record == nil || !c.allowed(p) || !fresh(e.seq, now) {
 			continue
 		}

@@ -51,14 +51,8 @@ func Ask(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Neighbor,
 // AskUnverified is [Ask] for a caller that verifies the records itself, and only those that are new to it: it holds the
 // limits on number, size and age, and looks at no signature.
 func AskUnverified(ctx context.Context, cc grpc.ClientConnInterface, max int) ([]Signed, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
-	if max <= 0 || max > MaxRecords {
-		max = MaxRecords
-	}
+	ctx, cancel := bounds(ctx, &max)
+	defer cancel()
 	res, err := NewNeighborServiceClient(cc).Neighbors(ctx, &NeighborsRequest{Max: uint32(max)},
 		grpc.MaxCallRecvMsgSize(maxAnswer))
 	if err != nil {
@@ -69,6 +63,38 @@ func AskUnverified(ctx context.Context, cc grpc.ClientConnInterface, max int) ([
 		return nil, fmt.Errorf("neighbors: ask: %w: %w", ErrAnswer, err)
 	}
 	return signed, nil
+}
+
+// Find asks the node behind cc who offers a service among itself and its neighbors, and returns those whose records hold.
+// It is bounded and verified as [Ask] is.
+func Find(ctx context.Context, cc grpc.ClientConnInterface, service string, max int) ([]Neighbor, error) {
+	ctx, cancel := bounds(ctx, &max)
+	defer cancel()
+	res, err := NewNeighborServiceClient(cc).FindService(ctx, &FindServiceRequest{Service: service, Max: uint32(max)},
+		grpc.MaxCallRecvMsgSize(maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("neighbors: find: %w", err)
+	}
+	signed, err := within(res.GetRecords(), max)
+	if err != nil {
+		return nil, fmt.Errorf("neighbors: find: %w: %w", ErrAnswer, err)
+	}
+	records, err := verifyAll(signed)
+	if err != nil {
+		return nil, fmt.Errorf("neighbors: find: %w: %w", ErrAnswer, err)
+	}
+	return records, nil
+}
+
+// bounds gives a question its deadline and its limit.
+func bounds(ctx context.Context, max *int) (context.Context, context.CancelFunc) {
+	if *max <= 0 || *max > MaxRecords {
+		*max = MaxRecords
+	}
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, timeout)
 }
 
 // within returns the records that are within the limits.

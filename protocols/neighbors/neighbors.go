@@ -4,7 +4,9 @@
 // What travels are libp2p signed peer records (libp2p RFC 0002 and 0003), each made and signed by the peer it is
 // about. A neighbor can withhold records and hand on old ones, but it cannot make up a peer or change its addresses.
 // [Register] serves the records of a [Source], [Ask] asks a neighbor for its own and verifies each one. A verified
-// record still says only what its peer claims: whether its addresses may be dialed is for the caller to decide.
+// record still says only what its peer claims: whether its addresses may be dialed is for the caller to decide. [Find]
+// asks a neighbor for the records of those that offer a service: that they do is the neighbor's word only, until the
+// caller is connected to them.
 package neighbors
 
 import (
@@ -26,6 +28,8 @@ const (
 	MaxAge = time.Hour
 	// MaxAddrs is the largest number of addresses that Ask takes from a record; the rest is cut.
 	MaxAddrs = 32
+	// MaxService is the longest name of a service, in bytes.
+	MaxService = 200
 	// maxAnswer bounds an answer on the wire, in bytes: the envelopes and what frames them.
 	maxAnswer = MaxTotal + MaxRecords*32
 )
@@ -52,3 +56,8 @@ type SourceFunc func(ctx context.Context, max int, asker peer.ID) []Signed
 func (f SourceFunc) Records(ctx context.Context, max int, asker peer.ID) []Signed {
 	return f(ctx, max, asker)
 }
+
+// A Catalog returns at most max records of peers that offer a service, and that asker may see: of peers other than asker,
+// and only those whose addresses are of use to it. [Register] calls it concurrently, once for each request of
+// FindService; it must not block. The context is the call's.
+type Catalog func(ctx context.Context, service string, max int, asker peer.ID) []Signed

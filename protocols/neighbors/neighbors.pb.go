@@ -115,6 +115,107 @@ func (x *NeighborsResponse) GetRecords() []*Record {
 	return nil
 }
 
+// FindServiceRequest names a service.
+type FindServiceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name of a gRPC service, such as "helloworld.Greeter", at most 200 bytes.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The largest number of records wanted; 0 or more than 32 means 32.
+	Max           uint32 `protobuf:"varint,2,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindServiceRequest) Reset() {
+	*x = FindServiceRequest{}
+	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindServiceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindServiceRequest) ProtoMessage() {}
+
+func (x *FindServiceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindServiceRequest.ProtoReflect.Descriptor instead.
+func (*FindServiceRequest) Descriptor() ([]byte, []int) {
+	return file_protocols_neighbors_neighbors_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FindServiceRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *FindServiceRequest) GetMax() uint32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+// FindServiceResponse holds at most 32 records, each of another peer.
+type FindServiceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The records, in no order.
+	Records       []*Record `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindServiceResponse) Reset() {
+	*x = FindServiceResponse{}
+	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindServiceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindServiceResponse) ProtoMessage() {}
+
+func (x *FindServiceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindServiceResponse.ProtoReflect.Descriptor instead.
+func (*FindServiceResponse) Descriptor() ([]byte, []int) {
+	return file_protocols_neighbors_neighbors_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FindServiceResponse) GetRecords() []*Record {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
 // Record is what a peer said of itself, and how long ago.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -129,7 +230,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[2]
+	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -141,7 +242,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[2]
+	mi := &file_protocols_neighbors_neighbors_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -154,7 +255,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_protocols_neighbors_neighbors_proto_rawDescGZIP(), []int{2}
+	return file_protocols_neighbors_neighbors_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Record) GetSignedEnvelope() []byte {
@@ -179,13 +280,19 @@ const file_protocols_neighbors_neighbors_proto_rawDesc = "" +
 	"\x10NeighborsRequest\x12\x10\n" +
 	"\x03max\x18\x01 \x01(\rR\x03max\"G\n" +
 	"\x11NeighborsResponse\x122\n" +
+	"\arecords\x18\x01 \x03(\v2\x18.p2p.neighbors.v1.RecordR\arecords\"@\n" +
+	"\x12FindServiceRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x10\n" +
+	"\x03max\x18\x02 \x01(\rR\x03max\"I\n" +
+	"\x13FindServiceResponse\x122\n" +
 	"\arecords\x18\x01 \x03(\v2\x18.p2p.neighbors.v1.RecordR\arecords\"R\n" +
 	"\x06Record\x12'\n" +
 	"\x0fsigned_envelope\x18\x01 \x01(\fR\x0esignedEnvelope\x12\x1f\n" +
 	"\vage_seconds\x18\x02 \x01(\rR\n" +
-	"ageSeconds2g\n" +
+	"ageSeconds2\xc3\x01\n" +
 	"\x0fNeighborService\x12T\n" +
-	"\tNeighbors\x12\".p2p.neighbors.v1.NeighborsRequest\x1a#.p2p.neighbors.v1.NeighborsResponseB7Z5github.com/lynn9388/p2p/protocols/neighbors;neighborsb\x06proto3"
+	"\tNeighbors\x12\".p2p.neighbors.v1.NeighborsRequest\x1a#.p2p.neighbors.v1.NeighborsResponse\x12Z\n" +
+	"\vFindService\x12$.p2p.neighbors.v1.FindServiceRequest\x1a%.p2p.neighbors.v1.FindServiceResponseB7Z5github.com/lynn9388/p2p/protocols/neighbors;neighborsb\x06proto3"
 
 var (
 	file_protocols_neighbors_neighbors_proto_rawDescOnce sync.Once
@@ -199,21 +306,26 @@ func file_protocols_neighbors_neighbors_proto_rawDescGZIP() []byte {
 	return file_protocols_neighbors_neighbors_proto_rawDescData
 }
 
-var file_protocols_neighbors_neighbors_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_protocols_neighbors_neighbors_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_protocols_neighbors_neighbors_proto_goTypes = []any{
-	(*NeighborsRequest)(nil),  // 0: p2p.neighbors.v1.NeighborsRequest
-	(*NeighborsResponse)(nil), // 1: p2p.neighbors.v1.NeighborsResponse
-	(*Record)(nil),            // 2: p2p.neighbors.v1.Record
+	(*NeighborsRequest)(nil),    // 0: p2p.neighbors.v1.NeighborsRequest
+	(*NeighborsResponse)(nil),   // 1: p2p.neighbors.v1.NeighborsResponse
+	(*FindServiceRequest)(nil),  // 2: p2p.neighbors.v1.FindServiceRequest
+	(*FindServiceResponse)(nil), // 3: p2p.neighbors.v1.FindServiceResponse
+	(*Record)(nil),              // 4: p2p.neighbors.v1.Record
 }
 var file_protocols_neighbors_neighbors_proto_depIdxs = []int32{
-	2, // 0: p2p.neighbors.v1.NeighborsResponse.records:type_name -> p2p.neighbors.v1.Record
-	0, // 1: p2p.neighbors.v1.NeighborService.Neighbors:input_type -> p2p.neighbors.v1.NeighborsRequest
-	1, // 2: p2p.neighbors.v1.NeighborService.Neighbors:output_type -> p2p.neighbors.v1.NeighborsResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 0: p2p.neighbors.v1.NeighborsResponse.records:type_name -> p2p.neighbors.v1.Record
+	4, // 1: p2p.neighbors.v1.FindServiceResponse.records:type_name -> p2p.neighbors.v1.Record
+	0, // 2: p2p.neighbors.v1.NeighborService.Neighbors:input_type -> p2p.neighbors.v1.NeighborsRequest
+	2, // 3: p2p.neighbors.v1.NeighborService.FindService:input_type -> p2p.neighbors.v1.FindServiceRequest
+	1, // 4: p2p.neighbors.v1.NeighborService.Neighbors:output_type -> p2p.neighbors.v1.NeighborsResponse
+	3, // 5: p2p.neighbors.v1.NeighborService.FindService:output_type -> p2p.neighbors.v1.FindServiceResponse
+	4, // [4:6] is the sub-list for method output_type
+	2, // [2:4] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_protocols_neighbors_neighbors_proto_init() }
@@ -227,7 +339,7 @@ func file_protocols_neighbors_neighbors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_protocols_neighbors_neighbors_proto_rawDesc), len(file_protocols_neighbors_neighbors_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

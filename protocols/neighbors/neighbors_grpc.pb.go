@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NeighborService_Neighbors_FullMethodName = "/p2p.neighbors.v1.NeighborService/Neighbors"
+	NeighborService_Neighbors_FullMethodName   = "/p2p.neighbors.v1.NeighborService/Neighbors"
+	NeighborService_FindService_FullMethodName = "/p2p.neighbors.v1.NeighborService/FindService"
 )
 
 // NeighborServiceClient is the client API for NeighborService service.
@@ -33,6 +34,10 @@ type NeighborServiceClient interface {
 	// Neighbors returns signed peer records of some of the node's neighbors. A caller that asks too often gets
 	// RESOURCE_EXHAUSTED.
 	Neighbors(ctx context.Context, in *NeighborsRequest, opts ...grpc.CallOption) (*NeighborsResponse, error)
+	// FindService returns signed peer records of the node and of its neighbors that, as the node knows, offer a service.
+	// The records prove who the peers are, not that they offer it: that is for the caller to see when it is connected to
+	// them. A caller that asks too often gets RESOURCE_EXHAUSTED.
+	FindService(ctx context.Context, in *FindServiceRequest, opts ...grpc.CallOption) (*FindServiceResponse, error)
 }
 
 type neighborServiceClient struct {
@@ -53,6 +58,16 @@ func (c *neighborServiceClient) Neighbors(ctx context.Context, in *NeighborsRequ
 	return out, nil
 }
 
+func (c *neighborServiceClient) FindService(ctx context.Context, in *FindServiceRequest, opts ...grpc.CallOption) (*FindServiceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FindServiceResponse)
+	err := c.cc.Invoke(ctx, NeighborService_FindService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NeighborServiceServer is the server API for NeighborService service.
 // All implementations must embed UnimplementedNeighborServiceServer
 // for forward compatibility.
@@ -62,6 +77,10 @@ type NeighborServiceServer interface {
 	// Neighbors returns signed peer records of some of the node's neighbors. A caller that asks too often gets
 	// RESOURCE_EXHAUSTED.
 	Neighbors(context.Context, *NeighborsRequest) (*NeighborsResponse, error)
+	// FindService returns signed peer records of the node and of its neighbors that, as the node knows, offer a service.
+	// The records prove who the peers are, not that they offer it: that is for the caller to see when it is connected to
+	// them. A caller that asks too often gets RESOURCE_EXHAUSTED.
+	FindService(context.Context, *FindServiceRequest) (*FindServiceResponse, error)
 	mustEmbedUnimplementedNeighborServiceServer()
 }
 
@@ -74,6 +93,9 @@ type UnimplementedNeighborServiceServer struct{}
 
 func (UnimplementedNeighborServiceServer) Neighbors(context.Context, *NeighborsRequest) (*NeighborsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Neighbors not implemented")
+}
+func (UnimplementedNeighborServiceServer) FindService(context.Context, *FindServiceRequest) (*FindServiceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FindService not implemented")
 }
 func (UnimplementedNeighborServiceServer) mustEmbedUnimplementedNeighborServiceServer() {}
 func (UnimplementedNeighborServiceServer) testEmbeddedByValue()                         {}
@@ -114,6 +136,24 @@ func _NeighborService_Neighbors_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NeighborService_FindService_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FindServiceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NeighborServiceServer).FindService(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NeighborService_FindService_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NeighborServiceServer).FindService(ctx, req.(*FindServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NeighborService_ServiceDesc is the grpc.ServiceDesc for NeighborService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +164,10 @@ var NeighborService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Neighbors",
 			Handler:    _NeighborService_Neighbors_Handler,
+		},
+		{
+			MethodName: "FindService",
+			Handler:    _NeighborService_FindService_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

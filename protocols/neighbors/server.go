@@ -14,12 +14,14 @@ import (
 type Config struct {
 	// Source has the records.
 	Source Source
+	// Catalog has those of the peers that offer a service, the node itself among them. nil: FindService finds nobody.
+	Catalog Catalog
 	// Asker returns the peer that makes the call with this context, as the connection has proved it; false refuses
 	// the call. It must never believe metadata.
 	Asker func(ctx context.Context) (peer.ID, bool)
-	// Every is the time after which a caller may ask once more; 0 means 1 s.
+	// Every is the time after which a caller may ask each question once more; 0 means 1 s.
 	Every time.Duration
-	// Burst is how often a caller may ask at once; 0 means 10.
+	// Burst is how often a caller may ask each question at once; 0 means 10.
 	Burst int
 }
 
@@ -35,26 +37,54 @@ func Register(r grpc.ServiceRegistrar, cfg Config) {
 	if cfg.Burst <= 0 {
 		cfg.Burst = 10
 	}
-	RegisterNeighborServiceServer(r, &server{source: cfg.Source, asker: cfg.Asker, limits: newLimits(cfg.Every, cfg.Burst)})
+	RegisterNeighborServiceServer(r, &server{
+		Config:    cfg,
+		neighbors: newLimits(cfg.Every, cfg.Burst),
+		services:  newLimits(cfg.Every, cfg.Burst),
+	})
 }
 
 type server struct {
 	UnimplementedNeighborServiceServer
-	source Source
-	asker  func(context.Context) (peer.ID, bool)
-	limits *limits
+	Config
+	neighbors *limits // on the calls of Neighbors
+	services  *limits // of FindService
 }
 
 func (s *server) Neighbors(ctx context.Context, req *NeighborsRequest) (*NeighborsResponse, error) {
-	asker, ok := s.asker(ctx)
-	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "neighbors: the connection does not say who asks")
-	}
-	if !s.limits.allow(asker) {
-		return nil, status.Error(codes.ResourceExhausted, "neighbors: asked too often, try again later")
+	asker, err := s.admit(ctx, s.neighbors)
+	if err != nil {
+		return nil, err
 	}
 	n := wanted(req.GetMax())
-	return &NeighborsResponse{Records: bounded(s.source.Records(ctx, n, asker), n)}, nil
+	return &NeighborsResponse{Records: bounded(s.Source.Records(ctx, n, asker), n)}, nil
+}
+
+func (s *server) FindService(ctx context.Context, req *FindServiceRequest) (*FindServiceResponse, error) {
+	asker, err := s.admit(ctx, s.services)
+	if err != nil {
+		return nil, err
+	}
+	if name := req.GetService(); name == "" || len(name) > MaxService {
+		return nil, status.Errorf(codes.InvalidArgument, "neighbors: a service name of %d bytes, want 1 to %d", len(name), MaxService)
+	}
+	if s.Catalog == nil {
+		return &FindServiceResponse{}, nil
+	}
+	n := wanted(req.GetMax())
+	return &FindServiceResponse{Records: bounded(s.Catalog(ctx, req.GetService(), n, asker), n)}, nil
+}
+
+// admit tells who asks, unless that is unknown or asks too often.
+func (s *server) admit(ctx context.Context, l *limits) (peer.ID, error) {
+	asker, ok := s.Asker(ctx)
+	if !ok {
+		return "", status.Error(codes.Unauthenticated, "neighbors: the connection does not say who asks")
+	}
+	if !l.allow(asker) {
+		return "", status.Error(codes.ResourceExhausted, "neighbors: asked too often, try again later")
+	}
+	return asker, nil
 }
 
 // wanted returns how many records a request asks for.

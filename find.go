@@ -1,0 +1,138 @@
+package p2p
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
+
+	"github.com/lynn9388/p2p/discovery"
+	"github.com/lynn9388/p2p/discovery/dht"
+	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/safetext"
+	"github.com/lynn9388/p2p/protocols/neighbors"
+)
+
+const (
+	// catalogTimeout bounds the question to one neighbor who offers a service.
+	catalogTimeout = time.Second
+	// catalogsAtOnce bounds the questions of one search that are under way.
+	catalogsAtOnce = 8
+)
+
+// openTable opens the node's part of the distributed table, if it was asked for.
+func (r *running) openTable() (err error) {
+	c := r.node.config
+	if !c.dht {
+		return nil
+	}
+	r.table, err = dht.New(r.host, dht.Config{
+		Network:  c.network,
+		Member:   grpcstream.TunnelProtocol(c.network),
+		Lifetime: c.lifetime,
+		Allow:    r.allow.Allows,
+		InUse:    r.inUse,
+		Logger:   r.log,
+	})
+	return err
+}
+
+// announce tells the table what the node offers.
+func (r *running) announce() {
+	if r.table != nil {
+		r.table.Announce(r.channel.Services(r.host.ID()))
+	}
+}
+
+// find yields who is said to offer a service that nobody known offers: first those whom the neighbors know, then, unless
+// one of them was met by now, those of the table. Nothing of it is proven before the peer itself has said so.
+func (r *running) find(ctx context.Context, service string) iter.Seq2[peer.AddrInfo, error] {
+	return func(yield func(peer.AddrInfo, error) bool) {
+		seen := map[peer.ID]bool{r.host.ID(): true}
+		for info := range r.askCatalogs(ctx, service) {
+			if seen[info.ID] {
+				continue
+			}
+			if seen[info.ID] = true; !yield(info, nil) {
+				return
+			}
+		}
+		if r.table == nil || r.offered(service) {
+			return
+		}
+		for info, err := range r.table.Find(ctx, service) {
+			if !yield(info, err) {
+				return
+			}
+		}
+	}
+}
+
+// offered tells whether somebody who is connected offers a service.
+func (r *running) offered(service string) bool {
+	return len(r.channel.Instances(service)) > 0
+}
+
+// askCatalogs asks all neighbors at once who offers a service, and yields what they say as it comes.
+func (r *running) askCatalogs(ctx context.Context, service string) iter.Seq[peer.AddrInfo] {
+	return func(yield func(peer.AddrInfo) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		asked := r.keeper.Neighbors()
+		found := make(chan []peer.AddrInfo, len(asked)) // nobody waits for the reader
+		slots := make(chan struct{}, catalogsAtOnce)
+		for _, p := range asked {
+			wg.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				found <- r.askCatalog(ctx, p, service)
+			})
+		}
+		for range asked {
+			for _, info := range <-found {
+				if !yield(info) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// askCatalog asks one neighbor. Addresses that it has no right to name are dropped.
+func (r *running) askCatalog(ctx context.Context, p peer.ID, service string) (out []peer.AddrInfo) {
+	ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
+	defer cancel()
+	from := discovery.Origin{Source: "neighbor", Scope: discovery.ScopeTo(r.host.Network(), p)} // before: it may be gone then
+	err := r.ask(p, func(cc grpc.ClientConnInterface) error {
+		found, err := neighbors.Find(ctx, cc, service, neighbors.MaxRecords)
+		for _, n := range found {
+			info := peer.AddrInfo{ID: n.Record.PeerID, Addrs: from.Accepted(n.Record.PeerID, n.Record.Addrs)}
+			if r.allow.Allows(info.ID) && (len(info.Addrs) > 0 || len(r.host.Network().ConnsToPeer(info.ID)) > 0) {
+				out = append(out, info)
+			}
+		}
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		r.log.Debug("cannot ask a neighbor for a service", "peer", p, "service", service, "err", safetext.Clean(err.Error()))
+	}
+	return out
+}
+
+// catalog has the signed records of the connected peers that offer a service, for a neighbor that asks.
+func (n *Node) catalog(_ context.Context, service string, most int, asker peer.ID) []neighbors.Signed {
+	r, err := n.live()
+	if err != nil {
+		return nil
+	}
+	return r.records(asker, func(scope addr.Scope) [][]byte {
+		return r.keeper.RecordsOf(r.instances(service), most, asker, scope)
+	})
+}
