@@ -3,17 +3,16 @@ package p2p
 import (
 	"context"
 	"iter"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/discovery"
 	"github.com/lynn9388/p2p/discovery/dht"
 	"github.com/lynn9388/p2p/grpcstream"
-	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/internal/safetext"
 	"github.com/lynn9388/p2p/protocols/neighbors"
 )
@@ -126,13 +125,51 @@ func (r *running) askCatalog(ctx context.Context, p peer.ID, service string) (ou
 	return out
 }
 
-// catalog has the signed records of the connected peers that offer a service, for a neighbor that asks.
+// records are the neighbors' signed records for a neighbor that asks: those that are of use where it is.
+func (n *Node) records(_ context.Context, most int, asker peer.ID) []neighbors.Signed {
+	r, err := n.live()
+	if err != nil {
+		return nil
+	}
+	return signed(r.keeper.Records(most, asker, discovery.ScopeTo(r.host.Network(), asker)))
+}
+
+// catalog are the records of those who offer a service, the node itself among them, for a neighbor that asks.
 func (n *Node) catalog(_ context.Context, service string, most int, asker peer.ID) []neighbors.Signed {
 	r, err := n.live()
 	if err != nil {
 		return nil
 	}
-	return r.records(asker, func(scope addr.Scope) [][]byte {
-		return r.keeper.RecordsOf(r.instances(service), most, asker, scope)
-	})
+	var envelopes [][]byte
+	var offer []peer.ID
+	for _, i := range r.channel.Instances(service) {
+		if offer = append(offer, i.Peer); i.Self {
+			envelopes = r.ownRecord()
+		}
+	}
+	return signed(append(envelopes, r.keeper.RecordsOf(offer, most, asker, discovery.ScopeTo(r.host.Network(), asker))...))
+}
+
+// ownRecord is the node's own signed record, if there is one.
+func (r *running) ownRecord() [][]byte {
+	book, ok := peerstore.GetCertifiedAddrBook(r.host.Peerstore())
+	if !ok {
+		return nil
+	}
+	env := book.GetPeerRecord(r.host.ID())
+	if env == nil {
+		return nil
+	}
+	b, err := env.Marshal()
+	if err != nil {
+		return nil
+	}
+	return [][]byte{b}
+}
+
+func signed(envelopes [][]byte) (out []neighbors.Signed) {
+	for _, e := range envelopes {
+		out = append(out, neighbors.Signed{Envelope: e})
+	}
+	return out
 }

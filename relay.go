@@ -53,6 +53,7 @@ func (r *running) relay(peers iter.Seq[discovery.Event], services iter.Seq[grpcs
 	r.background("service events", func(context.Context) error {
 		for e := range services {
 			if e.Peer == r.host.ID() {
+				r.announce()
 				continue
 			}
 			kind := ServiceAdded

@@ -9,7 +9,6 @@ import (
 
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
-	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/protocols/neighbors"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
 )
@@ -30,7 +29,8 @@ func newServer(n *Node, c *config) *grpcstream.Server {
 	})
 	nodeinfo.Register(s, selfInfo{n})
 	neighbors.Register(s, neighbors.Config{
-		Source: neighbors.SourceFunc(n.records),
+		Source:  neighbors.SourceFunc(n.records),
+		Catalog: n.catalog,
 		Asker: func(ctx context.Context) (peer.ID, bool) {
 			p, ok := grpcstream.PeerFromContext(ctx)
 			return p.ID, ok
@@ -51,23 +51,6 @@ func (s selfInfo) Info() nodeinfo.Info {
 }
 
 func (s selfInfo) GetServiceInfo() map[string]grpc.ServiceInfo { return s.node.server.GetServiceInfo() }
-
-// records are the neighbors' signed records for a neighbor that asks: those that are of use where it is.
-func (n *Node) records(_ context.Context, most int, asker peer.ID) []neighbors.Signed {
-	r, err := n.live()
-	if err != nil {
-		return nil
-	}
-	scope := addr.Public
-	for _, c := range r.host.Network().ConnsToPeer(asker) {
-		scope = min(scope, addr.ScopeOf(c.RemoteMultiaddr()))
-	}
-	var out []neighbors.Signed
-	for _, envelope := range r.keeper.Records(most, asker, scope) {
-		out = append(out, neighbors.Signed{Envelope: envelope})
-	}
-	return out
-}
 
 // authorizeCall is the decision on each call as the server asks for it, or nil without an authorizer. A node may always
 // call itself.

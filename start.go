@@ -13,8 +13,10 @@ import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/discovery"
+	"github.com/lynn9388/p2p/discovery/dht"
 	"github.com/lynn9388/p2p/discovery/mdns"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
@@ -37,6 +39,7 @@ type running struct {
 	keeper    *discovery.Keeper
 	bootstrap *discovery.Bootstrap
 	sources   []discovery.Source
+	table     *dht.DHT // nil without WithDHT
 	events    feed.Feed[PeerEvent]
 	watch     atomic.Pointer[discovery.Keeper] // the keeper, for those who may come before it
 
@@ -58,7 +61,7 @@ func start(n *Node, joins []string) (_ *running, err error) {
 			err = errors.Join(fmt.Errorf("p2p: start: %w", err), r.stop())
 		}
 	}()
-	for _, step := range []func() error{r.openHome, r.openHost, r.openChannel, r.openDiscovery} {
+	for _, step := range []func() error{r.openHome, r.openHost, r.openChannel, r.openDiscovery, r.openTable} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -70,6 +73,9 @@ func start(n *Node, joins []string) (_ *running, err error) {
 		return nil, err
 	}
 	r.background("keeper", r.keeper.Run)
+	if r.table != nil {
+		r.background("dht", r.table.Run)
+	}
 	if err := host.Listen(r.host, n.config.listen); err != nil {
 		return nil, err
 	}
@@ -137,6 +143,7 @@ func (r *running) openChannel() (err error) {
 		DiscoveryTimeout: c.discoveryWait,
 		Self:             r.node.server,
 		Catalog:          nodeinfo.Names,
+		Find:             r.find,
 		ServiceConfig:    c.serviceConfig,
 		Options:          c.dialOptions,
 		Logger:           r.log,
@@ -150,7 +157,7 @@ func (r *running) openDiscovery() error {
 		Low: c.low, High: c.high,
 		Member: grpcstream.TunnelProtocol(c.network),
 		Allow:  r.allow.Allows,
-		InUse:  func(p peer.ID) bool { return r.channel.InUse(p) || r.node.server.InUse(p) },
+		InUse:  r.inUse,
 		Book:   r.book,
 		Logger: r.log,
 	})
@@ -164,19 +171,29 @@ func (r *running) openDiscovery() error {
 	return nil
 }
 
-// askNeighbors asks one neighbor for its neighbors' signed records. It is asked over a tunnel of the question's own:
-// one of the node's channel would stay open, and make every peer that was asked look like one in use.
+// inUse tells whether there are calls to or from a peer.
+func (r *running) inUse(p peer.ID) bool { return r.channel.InUse(p) || r.node.server.InUse(p) }
+
+// askNeighbors asks one neighbor for its neighbors' signed records.
 func (r *running) askNeighbors(ctx context.Context, p peer.ID) (envelopes [][]byte, err error) {
+	err = r.ask(p, func(cc grpc.ClientConnInterface) error {
+		found, err := neighbors.AskUnverified(ctx, cc, neighbors.MaxRecords) // the keeper verifies what is new to it
+		for _, n := range found {
+			envelopes = append(envelopes, n.Envelope)
+		}
+		return err
+	})
+	return envelopes, err
+}
+
+// ask asks one peer something over a tunnel of the question's own: one of the node's channel would stay open, and make
+// every peer that was asked look like one in use.
+func (r *running) ask(p peer.ID, question func(cc grpc.ClientConnInterface) error) error {
 	cc, err := r.channel.NewClient(p.String())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { err = errors.Join(err, cc.Close()) }()
-	found, err := neighbors.AskUnverified(ctx, cc, neighbors.MaxRecords) // the keeper verifies what is new to it
-	for _, n := range found {
-		envelopes = append(envelopes, n.Envelope)
-	}
-	return envelopes, err
+	return errors.Join(question(cc), cc.Close())
 }
 
 // background runs a part until the node ends. A part that ends before is the end of the node.
@@ -211,6 +228,9 @@ func (r *running) stop() error {
 	r.cancel()
 	r.work.Wait()
 	r.events.Close()
+	if r.table != nil {
+		errs = append(errs, r.table.Close())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.node.config.shutdown)
 	defer cancel()
 	errs = append(errs, r.node.server.Shutdown(ctx))
