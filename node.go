@@ -2,12 +2,14 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/protocols/broadcast"
 )
 
 // A Node offers gRPC services to the other nodes of its network and calls theirs. Make one with [NewNode]; the zero
@@ -15,6 +17,7 @@ import (
 type Node struct {
 	config *config
 	server *grpcstream.Server
+	bus    *broadcast.Bus
 
 	mu      sync.Mutex
 	state   state
@@ -45,6 +48,7 @@ func NewNode(address string, opts ...Option) *Node {
 	}
 	n := &Node{config: cfg, err: err, done: make(chan struct{})}
 	n.server = newServer(n, cfg)
+	n.bus = newBus(n, cfg)
 	return n
 }
 
@@ -137,7 +141,7 @@ func (n *Node) Close() error {
 	}
 	defer close(n.done)
 	if r == nil {
-		n.closed = n.server.Shutdown(context.Background()) // it runs nothing, and takes no services any longer
+		n.closed = errors.Join(n.server.Shutdown(context.Background()), n.bus.Close()) // they run nothing, and begin nothing
 	} else {
 		n.closed = r.stop()
 	}

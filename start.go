@@ -222,7 +222,7 @@ func (r *running) cause() error {
 }
 
 // stop ends the parts. The order: withdraw announcements and stop discovery; stop accepting and let calls end, within
-// the shutdown timeout; close the client channel; close the host; wait. It runs on parts that never began, too.
+// the shutdown timeout; leave the broadcasts; close the client channel; close the host; wait. It runs on parts that never began, too.
 func (r *running) stop() error {
 	var errs []error
 	r.cancel()
@@ -233,7 +233,7 @@ func (r *running) stop() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.node.config.shutdown)
 	defer cancel()
-	errs = append(errs, r.node.server.Shutdown(ctx))
+	errs = append(errs, r.node.server.Shutdown(ctx), r.node.bus.Close())
 	if r.channel != nil {
 		errs = append(errs, r.channel.Close())
 	}
