@@ -4,15 +4,19 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
+	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -152,5 +156,31 @@ func TestDisconnect_ACallAfterItDialsAnew(t *testing.T) {
 		if err := nodes[0].Disconnect(nodes[1].ID().String()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A node calls right after its start, when identify has had no time to take note of what it serves: it is a member for
+// the node called, all the same.
+func TestNode_IsAMemberFromItsFirstConnectionOn(t *testing.T) {
+	done := make(chan struct{})
+	held := libp2p.AddrsFactory(func(addrs []ma.Multiaddr) []ma.Multiaddr {
+		if strings.Contains(string(debug.Stack()), "identify.(*idService).loop") { // where it learns what is new
+			<-done
+		}
+		return addrs
+	})
+	name := p2ptest.Network()
+	server := p2p.NewNode("localhost:0", p2ptest.Options(name)...)
+	pb.RegisterGreeterServiceServer(server, greeter{})
+	start(t, server)
+	client := p2p.NewNode("localhost:0", append(p2ptest.Options(name), p2p.WithLibp2pOptions(held))...)
+	start(t, client)
+	t.Cleanup(func() { close(done) })
+
+	mustGreet(t, client.Peer(server.Addrs()[0].String()))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := server.AwaitPeers(ctx, 1); err != nil {
+		t.Error(err)
 	}
 }

@@ -66,12 +66,8 @@ func start(n *Node, joins []string) (_ *running, err error) {
 			return nil, err
 		}
 	}
-	// Everybody who follows the host's events does so, and the handlers are set, before the first connection can come.
-	// The services are announced before the first peer is dialed: identify drops news that come often.
+	// Everybody who follows the host's events does so before the first connection can come.
 	r.relay(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
-	if err := n.server.Start(r.host); err != nil {
-		return nil, err
-	}
 	r.background("keeper", r.keeper.Run)
 	if r.table != nil {
 		r.background("dht", r.table.Run)
@@ -121,6 +117,7 @@ func (r *running) openHost() (err error) {
 		Announce:  c.announce,
 		Allow:     r.allow,
 		Clone:     r.cloned,
+		Setup:     r.node.server.Start,
 		UserAgent: userAgent(c.name),
 		Libp2p:    c.libp2pOptions,
 		Logger:    r.log,

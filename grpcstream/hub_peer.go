@@ -86,11 +86,10 @@ func (p *hubPeer) fails(err error, now time.Time) {
 }
 
 // lostUnderway tells whether a tunnel was not made because the connection under it ended, for no reason given. It may have
-// been dead for a while: that of a peer whose address has changed, beside the one that the peer has made since. Or the
-// peer closed it, which is seen when connections to it follow one another quickly: the next one may well be kept.
+// been dead for a while: that of a peer whose address has changed, beside the one that the peer has made since.
 func lostUnderway(err error) bool {
 	ce, ok := errors.AsType[*network.ConnError](err)
-	return ok && (ce.ErrorCode == network.ConnNoError || ce.Remote && ce.ErrorCode == network.ConnProtocolNegotiationFailed)
+	return ok && ce.ErrorCode == network.ConnNoError
 }
 
 // pauseAfter returns how long a peer is left alone after its nth failure in a row: 100 ms doubled each time up to 5 s,

@@ -43,6 +43,11 @@ type Config struct {
 	// at. It may be called from several goroutines and must not block. Nil ignores clones.
 	Clone func(remote ma.Multiaddr)
 
+	// Setup sets the host's first handlers. It is called once, before New returns, with a host that is not connected to
+	// anybody yet: what it sets is part of the first thing that identify tells a peer. A handler set later may be told
+	// of a moment later, and if there are many such news, not at all. An error of it is New's. Nil sets nothing.
+	Setup func(h corehost.Host) error
+
 	// UserAgent is the agent version that identify tells other peers. Empty leaves libp2p's.
 	UserAgent string
 
@@ -74,6 +79,10 @@ func New(cfg Config) (corehost.Host, error) {
 	n.made = nil
 	n.Host = h
 	n.ready.Store(true)
+	if n.setup != nil {
+		_ = n.Close()
+		return nil, n.setup
+	}
 	if len(cfg.Listen) > 0 {
 		if err := Listen(n, cfg.Listen...); err != nil {
 			_ = n.Close()
@@ -95,6 +104,7 @@ type node struct {
 	listening sync.Mutex  // one Listen at a time
 	simulated bool        // its QUIC does not use the machine's sockets
 	tableOf   addressTable
+	setup     error // of Config.Setup
 	ready     atomic.Bool
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/config"
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
@@ -14,6 +15,7 @@ import (
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"go.uber.org/fx"
 )
 
 const (
@@ -60,7 +62,18 @@ func options(cfg Config, n *node) []libp2p.Option {
 			return nil
 		},
 		quiet,
+		n.setUp(cfg.Setup),
 	)
+}
+
+// setUp has f called with the host before libp2p starts it: identify answers with what it found when it started, until it
+// has heard of something new.
+func (n *node) setUp(f func(corehost.Host) error) libp2p.Option {
+	if f == nil {
+		return nil
+	}
+	// The host would be left half open by an error that fx is given.
+	return libp2p.WithFxOption(fx.Invoke(func(h corehost.Host) { n.setup = f(h) }))
 }
 
 func identity(c *config.Config, cfg Config) error {
