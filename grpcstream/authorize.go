@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -27,47 +28,63 @@ const healthWatch = "/grpc.health.v1.Health/Watch"
 // guardService puts into the descriptor, everything else (streams, unknown methods) from guardStream, the outermost
 // stream interceptor.
 
-// guardService returns a copy of desc with each unary method guarded.
+// guardService returns a copy of desc with each unary method guarded, and opens the account of each method.
 func (s *Server) guardService(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	guarded := *desc
 	guarded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for name := range methodNames(desc) {
+		s.methods[name] = &method{name: name}
+	}
 	for i, m := range desc.Methods {
 		guarded.Methods[i] = grpc.MethodDesc{
 			MethodName: m.MethodName,
-			Handler:    s.guardUnary("/"+desc.ServiceName+"/"+m.MethodName, m.Handler),
+			Handler:    s.guardUnary(s.methods["/"+desc.ServiceName+"/"+m.MethodName], m.Handler),
 		}
 	}
 	return &guarded
 }
 
-func (s *Server) guardUnary(method string, next grpc.MethodHandler) grpc.MethodHandler {
+func (s *Server) guardUnary(m *method, next grpc.MethodHandler) grpc.MethodHandler {
 	return func(impl any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (reply any, err error) {
-		t, err := s.admit(ctx, method, ordinaryCall)
+		begin := time.Now()
+		t, err := s.admit(ctx, m.name, ordinaryCall)
 		if err != nil {
+			m.stats.refused(err)
 			return nil, err
 		}
+		defer m.stats.ended(begin, &err)
 		defer t.release(ordinaryCall)
-		defer s.recovered(t, method, &err)
-		return next(impl, ctx, decode, interceptor)
+		defer s.recovered(t, m.name, &err)
+		reply, err = next(impl, ctx, m.stats.receiving(decode), interceptor)
+		if err == nil {
+			m.stats.sent(reply)
+		}
+		return reply, err
 	}
 }
 
 func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	method := s.methods[info.FullMethod]
-	kind := callKind(method == healthWatch)
-	t, err := s.admit(ss.Context(), method, kind)
+	begin := time.Now()
+	m, ok := s.methods[info.FullMethod]
+	if !ok {
+		m = &s.unknown
+	}
+	kind := callKind(m.name == healthWatch)
+	t, err := s.admit(ss.Context(), m.name, kind)
 	if err != nil {
+		m.stats.refused(err)
 		return err
 	}
+	defer m.stats.ended(begin, &err)
 	defer t.release(kind)
-	defer s.recovered(t, method, &err)
+	defer s.recovered(t, m.name, &err)
 	if kind == watchCall {
 		ctx, cancel := context.WithCancel(ss.Context())
 		defer cancel()
 		defer context.AfterFunc(s.watches, cancel)()
 		ss = streamWithContext{ss, ctx}
 	}
-	return next(impl, ss)
+	return next(impl, countedStream{ss, &m.stats})
 }
 
 // admit decides whether a call may run, and waits for its turn. The tunnel must be released after the call.

@@ -95,8 +95,9 @@ type Server struct {
 	memory   *memoryListener
 	tunnels  map[*tunnel]struct{}
 
-	methods  map[string]string // full method name to itself; read only after the start
-	watches  context.Context   //nolint:containedctx // ends all health watches at the shutdown
+	methods  map[string]*method // by full name; read only after the start
+	unknown  method             // stands for all methods that are not registered
+	watches  context.Context    //nolint:containedctx // ends all health watches at the shutdown
 	unwatch  context.CancelFunc
 	serving  sync.WaitGroup
 	stopOnce sync.Once
@@ -125,6 +126,7 @@ func NewServer(cfg ServerConfig) *Server {
 		log:      cfg.Logger,
 		limits:   newCallLimits(cfg),
 		services: make(map[string]*registered),
+		methods:  make(map[string]*method),
 		health:   health.NewServer(),
 		tunnels:  make(map[*tunnel]struct{}),
 		withdraw: func() {},
@@ -259,12 +261,8 @@ func (s *Server) serve(h corehost.Host) error {
 		return err
 	}
 	s.addSystemServices()
-	s.methods = make(map[string]string)
 	for _, r := range s.services {
 		g.RegisterService(r.desc, r.impl)
-		for method := range methodNames(r.desc) {
-			s.methods[method] = method
-		}
 	}
 	s.grpc, s.state = g, serverStarted
 	for _, l := range listeners {
