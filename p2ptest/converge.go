@@ -11,7 +11,7 @@ import (
 )
 
 // Converge waits until the network is at rest: every living node has a neighbor that lives, and none that does not,
-// each reaches each over neighbors, and, of the services named, every node knows an instance. It returns how long that
+// each reaches each over neighbors, and every node finds an instance of each service named. It returns how long that
 // took, and fails the test with what is missing after the time given.
 func (n *Net) Converge(within time.Duration, services ...string) time.Duration {
 	n.t.Helper()
@@ -36,18 +36,18 @@ func unsettled(nodes []*p2p.Node, services []string) string {
 		}
 		for _, name := range services {
 			if !knows(n, name) {
-				return fmt.Sprintf("node %d knows no instance of %s", i, name)
+				return fmt.Sprintf("node %d finds no instance of %s", i, name)
 			}
 		}
 	}
 	return inPieces(nodes, near)
 }
 
-// knows tells whether a node knows an instance of a service now.
+// knows tells whether a node knows an instance of a service, or finds one within a second.
 func knows(n *p2p.Node, service string) bool {
-	over, cancel := context.WithCancel(context.Background())
-	cancel() // to look at what is known, and for nothing else
-	for _, err := range n.Instances(over, service) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, err := range n.Instances(ctx, service) {
 		return err == nil
 	}
 	return false

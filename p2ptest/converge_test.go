@@ -43,7 +43,7 @@ func TestUnsettled_SaysWhatIsMissing(t *testing.T) {
 		says("node 2 has no neighbor")
 		join(nodes[2], nodes[3])
 		says("node 2 is in another part of the network than the first: 2 of 4 nodes are together")
-		says("node 2 knows no instance of "+service, service)
+		says("node 2 finds no instance of "+service, service)
 		join(nodes[3], nodes[0])
 		says("")
 		says("", service)
