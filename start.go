@@ -141,11 +141,21 @@ func (r *running) openChannel() (err error) {
 		Self:             r.node.server,
 		Catalog:          nodeinfo.Names,
 		Find:             r.find,
+		RTT:              r.rtt,
 		ServiceConfig:    c.serviceConfig,
 		Options:          c.dialOptions,
 		Logger:           r.log,
 	})
 	return err
+}
+
+// rtt is the round trip to a peer as the keeper measured it last.
+func (r *running) rtt(id peer.ID) time.Duration {
+	if k := r.watch.Load(); k != nil {
+		p, _ := k.Peer(id)
+		return p.RTT
+	}
+	return 0
 }
 
 func (r *running) openDiscovery() error {

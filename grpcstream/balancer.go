@@ -95,7 +95,10 @@ func (b *hubBalancer) connect(l *link) error {
 	if err != nil {
 		return err
 	}
-	l.conn = &subConn{sc: sc, done: func(i balancer.DoneInfo) { l.done(i.BytesReceived) }}
+	l.conn = &subConn{sc: sc, done: func(i balancer.DoneInfo) {
+		l.done(i.BytesReceived)
+		b.hub.judge(l.peer, outcomeOf(i))
+	}}
 	sc.Connect()
 	return nil
 }

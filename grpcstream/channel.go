@@ -37,8 +37,9 @@ type ChannelConfig struct {
 	// asked what it offers, so that its word need not be trusted. It ends when its context does. nil: nobody is looked
 	// for.
 	Find func(ctx context.Context, service string) iter.Seq2[peer.AddrInfo, error]
-	// RTT returns the round trip time to a peer as last measured, 0 if it is not known. nil: what [Selector.Nearest]
-	// goes by is measured by the channel itself, once for each tunnel.
+	// RTT returns the round trip time to a peer as last measured, 0 if it is not known. It must be quick and not call the
+	// channel. Where it does not know, or is nil, [Selector.Nearest] goes by what the channel itself measured, once for
+	// each tunnel.
 	RTT func(peer.ID) time.Duration
 	// ServiceConfig is a gRPC service config in JSON, for method configs such as retry policies; its choice of a
 	// balancer is ignored. Leave retryThrottling out: all services would share it. An option WithDefaultServiceConfig
@@ -106,6 +107,10 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 		_ = dir.sub.Close()
 		return nil, fmt.Errorf("grpcstream: new channel: %w", err)
 	}
+	ch.hub.self = h.ID()
+	if cfg.RTT != nil {
+		ch.hub.rtt = cfg.RTT
+	}
 	ch.hub.patient = func(method string) bool {
 		wfr := ch.cc.GetMethodConfig(method).WaitForReady
 		return wfr != nil && *wfr
@@ -136,12 +141,12 @@ func (ch *Channel) start() {
 		ctx: ctx, wg: &wg, find: ch.cfg.Find, dialer: ch.dialer, hub: ch.hub, log: ch.log,
 		searches: map[string]*search{},
 	}
-	ch.hub.self = ch.host.ID()
+	ch.hub.seek = ch.finder.want
 	ch.directory.changed = func(id peer.ID, e *entry) {
 		if e == nil {
 			e = &entry{}
 		}
-		ch.hub.offers(id, e.tunnel && id != ch.host.ID(), e.services, e.tags...)
+		ch.hub.offers(id, offer{node: e.tunnel && id != ch.host.ID(), relayed: e.relayed, services: e.services, tags: e.tags})
 	}
 	ch.directory.back = ch.hub.cameBack
 	ch.directory.many = ch.catalogs.want
@@ -151,6 +156,7 @@ func (ch *Channel) start() {
 		cancel()
 		err := ch.cc.Close()
 		wg.Wait()
+		ch.hub.work.Wait()
 		ch.guard.releaseAll()
 		return err
 	})

@@ -115,7 +115,7 @@ func BenchmarkPick(b *testing.B) {
 	for _, n := range []int{1, 20, 200} {
 		h, w := newFakeHub()
 		for i := range n {
-			h.offers(peer.ID(rune(i)), true, []string{"x.A"})
+			h.offers(peer.ID(rune(i)), offer{node: true, services: []string{"x.A"}})
 		}
 		for range n + 1 {
 			h.pick(newCall(selector{}), who1)

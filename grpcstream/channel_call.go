@@ -60,8 +60,11 @@ var errLostCall = status.Error(codes.Internal, "grpcstream: an interceptor repla
 // heed takes over what the call's options say. They are all here: the channel's and the call's own.
 func (c *call) heed(opts []grpc.CallOption) {
 	for _, o := range opts {
-		if f, ok := o.(grpc.FailFastCallOption); ok {
-			c.patient = !f.FailFast
+		switch o := o.(type) {
+		case grpc.FailFastCallOption:
+			c.patient = !o.FailFast
+		case repeatable:
+			c.repeats = repeatMax
 		}
 	}
 }
@@ -75,10 +78,15 @@ func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc 
 	ctx, c = c.begin(ctx)
 	defer c.end()
 	c.heed(opts)
-	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
-		return ch.explain(c, method, err)
+	for {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		switch {
+		case err == nil:
+			return nil
+		case !c.repeat(err):
+			return ch.explain(c, method, err)
+		}
 	}
-	return nil
 }
 
 // stream is the channel's innermost interceptor.
@@ -89,10 +97,21 @@ func (ch *Channel) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.C
 	}
 	ctx, c = c.begin(ctx)
 	c.heed(opts)
-	s, err := open(ctx, desc, cc, method, opts...)
+	begin := func() (grpc.ClientStream, error) {
+		for {
+			s, err := open(ctx, desc, cc, method, opts...)
+			if err == nil || !c.repeat(err) {
+				return s, err
+			}
+		}
+	}
+	s, err := begin()
 	if err != nil {
 		defer c.end()
 		return nil, ch.explain(c, method, err)
+	}
+	if c.repeats > 0 && desc.ServerStreams && !desc.ClientStreams {
+		s = &repeatStream{ClientStream: s, call: c, again: begin}
 	}
 	return s, nil
 }

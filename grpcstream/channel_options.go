@@ -47,7 +47,11 @@ func (ch *Channel) options(serviceConfig string) []grpc.DialOption {
 			if l == nil {
 				return nil, errNoLink
 			}
-			return ch.dialer.dial(ctx, l.peer.id, l.hints)
+			c, err := ch.dialer.dial(ctx, l.peer.id, l.hints)
+			if at, ok := c.(identified); ok && err == nil {
+				l.path = at.remote().Path
+			}
+			return c, err
 		}),
 		grpc.WithChainUnaryInterceptor(ch.unary),
 		grpc.WithChainStreamInterceptor(ch.stream),

@@ -27,6 +27,7 @@ type entry struct {
 	catalog   []string // sorted
 	services  []string // all of them, sorted; none without the tunnel
 	tags      []string // sorted
+	relayed   bool     // it is connected over a relay only
 }
 
 // A directory knows which peers are connected and what they offer. It learns it from identify's events, which carry
@@ -119,6 +120,7 @@ func (d *directory) handle(e any) {
 		d.amend(e.Peer, e.Added, e.Removed)
 	case event.EvtPeerConnectednessChanged:
 		if d.isConnected(e.Peer) {
+			d.repath(e.Peer)
 			d.arrived(e.Peer)
 		} else {
 			d.set(e.Peer, nil)
@@ -134,6 +136,21 @@ func (d *directory) isConnected(id peer.ID) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// isRelayed tells whether a peer is connected over a relay only.
+func (d *directory) isRelayed(id peer.ID) bool {
+	return d.host.Network().Connectedness(id) == network.Limited
+}
+
+// repath takes in that a peer may be connected by another path than before.
+func (d *directory) repath(id peer.ID) {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if old := d.lookup(id); old != nil && old.relayed != d.isRelayed(id) {
+		e := *old
+		d.put(id, &e, false)
 	}
 }
 
@@ -269,6 +286,7 @@ func (d *directory) put(id peer.ID, e *entry, announcement bool) {
 		if e.many && announcement && old != nil {
 			e.catalog = old.catalog // until it is read again
 		}
+		e.relayed = d.isRelayed(id)
 		if e.tunnel {
 			e.services = set(slices.Concat(e.announced, e.catalog))
 		}

@@ -34,7 +34,7 @@ func (h *hub) explain(c *call, method string) error {
 			Remedy:  noInstanceRemedy,
 		}
 	}
-	return h.explainService(s, waited)
+	return h.explainService(s, c, waited)
 }
 
 const noInstanceRemedy = "start a node of the same network that registers the service, or check the service's name"
@@ -98,21 +98,46 @@ func noAnswerYet(whom, waited string) error {
 const explainMax = 3
 
 // explainService says why a call to a service with instances got none: what became of each of them.
-func (h *hub) explainService(s *hubService, waited string) error {
+func (h *hub) explainService(s *hubService, c *call, waited string) error {
+	name := safetext.Clean(s.name)
+	pl := &s.all
+	if c.sel.tags != "" {
+		name += " with " + strings.ReplaceAll(c.sel.tags, "\n", ", ")
+		if pl = s.tagged[c.sel.tags]; pl == nil || len(pl.instances) == 0 {
+			return &Error{
+				Code:    codes.Unavailable,
+				Reason:  ReasonNoInstance,
+				Message: fmt.Sprintf("no instance of service %s is known %s, but %d without these tags", name, waited, len(s.instances)),
+				Remedy:  "start a node with these tags that registers the service, or check the tags",
+			}
+		}
+	}
+	if c.hold == unfit {
+		return &Error{
+			Code:    codes.Unavailable,
+			Reason:  ReasonNotServing,
+			Message: fmt.Sprintf("the instances of service %s that can be reached say %s that they are not serving: %d are known", name, waited, len(pl.instances)),
+			Remedy:  "look at the logs of those nodes, or start another one that registers the service",
+		}
+	}
+	return h.explainFailures(pl, name, waited)
+}
+
+func (h *hub) explainFailures(pl *pool, name, waited string) error {
 	var failures []error
 	var texts []string
-	ps := slices.Clone(s.instances)
-	slices.SortFunc(ps, func(a, b *hubPeer) int { return strings.Compare(string(a.id), string(b.id)) })
-	for _, p := range ps {
-		if p.failure.err == nil || len(texts) == explainMax {
+	all := slices.Clone(pl.instances)
+	slices.SortFunc(all, func(a, b *instance) int { return strings.Compare(string(a.peer.id), string(b.peer.id)) })
+	for _, i := range all {
+		if i.peer.failure.err == nil || len(texts) == explainMax {
 			continue
 		}
-		err := h.explainPeer(p.id, p, failing, waited)
+		err := h.explainPeer(i.peer.id, i.peer, failing, waited)
 		failures = append(failures, err)
 		texts = append(texts, strings.TrimPrefix(err.Error(), "grpcstream: "))
 	}
 	if len(failures) == 0 {
-		return noAnswerYet(fmt.Sprintf("the %d known instances of service %q", len(ps), safetext.Clean(s.name)), waited)
+		return noAnswerYet(fmt.Sprintf("the %d known instances of service %q", len(all), name), waited)
 	}
 	reason := ReasonOf(failures[0])
 	for _, err := range failures {
@@ -124,7 +149,7 @@ func (h *hub) explainService(s *hubService, waited string) error {
 		Code:   codes.Unavailable,
 		Reason: reason,
 		Message: fmt.Sprintf("none of the %d known instances of service %q could be reached %s: %s",
-			len(ps), safetext.Clean(s.name), waited, strings.Join(texts, "; ")),
+			len(all), name, waited, strings.Join(texts, "; ")),
 		Err: errors.Join(failures...),
 	}
 }

@@ -1,9 +1,7 @@
 package grpcstream
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +18,9 @@ type wire interface {
 	connect(l *link) error
 	// disconnect ends l once the calls on it have ended. It may be called twice.
 	disconnect(l *link)
+	// ask begins to follow the health of an instance over a link, and returns at once. It reports by [hub.told] until the
+	// probe's context or the link ends, and calls ended then. It is not called under the lock.
+	ask(q *probe, ended func())
 	// wake makes every held call ask again.
 	wake()
 }
@@ -27,22 +28,29 @@ type wire interface {
 // A hub chooses the peer for each call: the peer named, or in turn one of the ready instances of a service. It dials
 // peers as calls need them, and holds calls while nobody is known or ready.
 //
+// Of the instances of a service it calls those that say that they are serving, over direct paths if there are any, the
+// less busy if one is busy, and for a while not those to which calls failed.
+//
 // Its methods may be called concurrently. Nothing of the wire but connect is called under its lock, and every change
 // ends in a wake: a call that was given a link which has just gone waits for the next one.
 type hub struct {
 	network string        // its name, for error texts
+	self    peer.ID       // the host's own
 	wait    time.Duration // how long a call is held for a peer or an instance to be known
 	patient func(method string) bool
+	seek    func(service string)        // calls wait for an instance; it does not block and is called under the lock
+	rtt     func(peer.ID) time.Duration // the round trip to a peer, or 0; called under the lock
 	now     func() time.Time
+	work    sync.WaitGroup // what the wire does in the background
 
 	mu       sync.RWMutex
 	wire     wire
+	later    []func(wire) // to be done when the lock is released
 	peers    map[peer.ID]*hubPeer
 	services map[string]*hubService
 	timer    *time.Timer
 	timerAt  time.Time
 	closed   bool
-	self     peer.ID
 	wanted   map[string]time.Time // services that calls wait for, and until when they do
 }
 
@@ -51,6 +59,8 @@ func newHub(network string, wait time.Duration) *hub {
 		network:  network,
 		wait:     wait,
 		patient:  func(string) bool { return false },
+		seek:     func(string) {},
+		rtt:      func(peer.ID) time.Duration { return 0 },
 		now:      time.Now,
 		peers:    map[peer.ID]*hubPeer{},
 		services: map[string]*hubService{},
@@ -76,22 +86,12 @@ func (h *hub) close() {
 	for _, p := range h.peers {
 		gone = append(gone, p.link.Swap(nil), p.next)
 		p.next = nil
+		p.unlinked()
 	}
 	for _, s := range h.services {
-		s.refresh()
+		s.refresh(h.now())
 	}
-	w := h.wire
-	h.mu.Unlock()
-	drop(w, gone...)
-}
-
-// drop disconnects links, of which some may be nil. It must not be called under the lock.
-func drop(w wire, links ...*link) {
-	for _, l := range links {
-		if l != nil && w != nil {
-			w.disconnect(l)
-		}
-	}
+	h.unlock(gone...)
 }
 
 // peerLocked returns the peer of that ID, a new one if need be.
@@ -104,40 +104,77 @@ func (h *hub) peerLocked(id peer.ID) *hubPeer {
 	return p
 }
 
-// offers tells the hub what a peer offers from now on. node says that it is connected and speaks the tunnel protocol.
-func (h *hub) offers(id peer.ID, node bool, services []string, tags ...string) {
+// An offer is what a peer is known to offer.
+type offer struct {
+	node     bool // it is connected and speaks the tunnel protocol
+	relayed  bool // it is connected over a relay only
+	services []string
+	tags     []string
+}
+
+// offers tells the hub what a peer offers from now on.
+func (h *hub) offers(id peer.ID, o offer) {
 	h.mu.Lock()
 	p := h.peers[id]
 	if p == nil {
-		if !node && len(services) == 0 {
-			h.mu.Unlock()
+		if !o.node && len(o.services) == 0 {
+			h.unlock()
 			return
 		}
 		p = h.peerLocked(id)
 	}
-	p.node = node
-	for _, name := range p.services {
-		if s := h.services[name]; s != nil && !slices.Contains(services, name) {
-			if s.instances = without(s.instances, p); len(s.instances) == 0 {
-				delete(h.services, name)
-				continue
-			}
-			s.refresh()
+	now := h.now()
+	p.node, p.farAway = o.node, o.relayed
+	retagged := !slices.Equal(p.tags, o.tags)
+	p.tags = slices.Clone(o.tags)
+	kept := p.offered[:0]
+	for _, i := range p.offered {
+		if !slices.Contains(o.services, i.service.name) {
+			h.removeLocked(i, now)
+			continue
+		}
+		kept = append(kept, i)
+		if retagged {
+			i.service.regroup(now)
 		}
 	}
-	for _, name := range services {
-		s := h.services[name]
-		if s == nil {
-			s = &hubService{name: name}
-			h.services[name] = s
-		}
-		if !slices.Contains(s.instances, p) {
-			s.instances = append(s.instances, p)
-			s.refresh()
+	clear(p.offered[len(kept):])
+	p.offered = kept
+	for _, name := range o.services {
+		if !slices.ContainsFunc(kept, func(i *instance) bool { return i.service.name == name }) {
+			h.addLocked(p, name, now)
 		}
 	}
-	p.services, p.tags = slices.Clone(services), slices.Clone(tags)
+	if l := p.link.Load(); l != nil && l.path == PathRelay && !o.relayed && p.next == nil && !p.resting(now) {
+		h.dialLocked(p, now) // over the better path; the calls move when it is there
+	}
 	h.unlockAndWake()
+}
+
+// addLocked makes a peer an instance of a service.
+func (h *hub) addLocked(p *hubPeer, name string, now time.Time) {
+	s := h.services[name]
+	if s == nil {
+		s = &hubService{name: name}
+		h.services[name] = s
+	}
+	i := &instance{peer: p, service: s}
+	p.offered = append(p.offered, i)
+	s.instances = append(s.instances, i)
+	delete(h.wanted, name)
+	h.askLocked(i, now)
+	s.regroup(now)
+}
+
+// removeLocked takes an instance out of its service.
+func (h *hub) removeLocked(i *instance, now time.Time) {
+	s := i.service
+	i.forget()
+	s.instances = slices.DeleteFunc(s.instances, func(j *instance) bool { return i == j })
+	if len(s.instances) == 0 {
+		delete(h.services, s.name)
+	}
+	s.regroup(now)
 }
 
 // cameBack tells the hub that a peer is connected again: it need not be left alone any longer. A peer that comes and
@@ -146,7 +183,7 @@ func (h *hub) cameBack(id peer.ID) {
 	h.mu.Lock()
 	p := h.peers[id]
 	if p == nil {
-		h.mu.Unlock()
+		h.unlock()
 		return
 	}
 	now := h.now()
@@ -168,16 +205,19 @@ func (h *hub) up(l *link) {
 	h.mu.Lock()
 	p := l.peer
 	if h.closed || p.next != l {
-		w := h.wire
-		h.mu.Unlock()
-		drop(w, l)
+		h.unlock(l)
 		return
 	}
 	p.next = nil
 	l.since = h.now()
 	old := p.link.Swap(l)
 	p.failure.until, p.failure.at = time.Time{}, time.Time{}
+	p.aside = time.Time{}
+	p.misses.Store(0)
 	p.unused = 0
+	for _, i := range p.offered {
+		h.askLocked(i, l.since)
+	}
 	h.refreshLocked(p)
 	h.unlockAndWake(old)
 }
@@ -193,6 +233,7 @@ func (h *hub) down(l *link, err error) {
 		h.wakeAtLocked(p.failure.until)
 	case p.link.Load() == l:
 		p.link.Store(nil)
+		p.unlinked()
 		if now.Sub(l.since) < steadyAfter && !l.heard.Load() {
 			p.fails(errShortLink, now)
 			h.wakeAtLocked(p.failure.until)
@@ -209,28 +250,44 @@ func (h *hub) part(id peer.ID) {
 	h.mu.Lock()
 	p := h.peers[id]
 	if p == nil {
-		h.mu.Unlock()
+		h.unlock()
 		return
 	}
 	l := p.link.Swap(nil)
+	p.unlinked()
 	h.refreshLocked(p)
 	h.unlockAndWake(l)
 }
 
 // refreshLocked brings the services of a peer up to date after its link has changed.
 func (h *hub) refreshLocked(p *hubPeer) {
-	for _, name := range p.services {
-		if s := h.services[name]; s != nil {
-			s.refresh()
+	for _, i := range p.offered {
+		h.refreshServiceLocked(i.service)
+	}
+}
+
+// unlock unlocks the hub, does what was put off, and disconnects the links given, of which some may be nil.
+func (h *hub) unlock(gone ...*link) {
+	w, later := h.wire, h.later
+	h.later = nil
+	h.mu.Unlock()
+	if w == nil {
+		return
+	}
+	for _, f := range later {
+		f(w)
+	}
+	for _, l := range gone {
+		if l != nil {
+			w.disconnect(l)
 		}
 	}
 }
 
-// unlockAndWake unlocks the hub, disconnects the links given and wakes the calls held.
+// unlockAndWake is unlock, and wakes the calls held.
 func (h *hub) unlockAndWake(gone ...*link) {
 	w := h.wire
-	h.mu.Unlock()
-	drop(w, gone...)
+	h.unlock(gone...)
 	if w != nil {
 		w.wake()
 	}
@@ -253,6 +310,15 @@ func (h *hub) wakeAtLocked(t time.Time) {
 func (h *hub) alarm() {
 	h.mu.Lock()
 	h.timerAt = time.Time{}
+	now := h.now()
+	for _, s := range h.services {
+		if !s.due.IsZero() && !s.due.After(now) {
+			s.refresh(now)
+		}
+		if !s.due.IsZero() {
+			h.wakeAtLocked(s.due)
+		}
+	}
 	h.unlockAndWake()
 }
 
@@ -275,14 +341,23 @@ func (h *hub) sweep() {
 		}
 		if l := p.link.Swap(nil); l != nil {
 			gone = append(gone, l)
+			p.unlinked()
 			h.refreshLocked(p)
 		}
-		if len(p.services) == 0 && !p.node && !p.resting(now) {
+		if len(p.offered) == 0 && !p.node && !p.resting(now) {
 			delete(h.peers, id)
 		}
 	}
+	for _, s := range h.services {
+		h.sweepServiceLocked(s)
+	}
+	for name, until := range h.wanted {
+		if !until.After(now) {
+			delete(h.wanted, name)
+		}
+	}
 	if len(gone) == 0 {
-		h.mu.Unlock()
+		h.unlock()
 		return
 	}
 	h.unlockAndWake(gone...)
@@ -301,28 +376,10 @@ func (h *hub) isWanted(service string) bool {
 	return h.wanted[service].After(h.now())
 }
 
-// snapshot returns the instances of a service that have the tags given, sorted.
-func (h *hub) snapshot(service, tags string) []Instance {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	s := h.services[service]
-	if s == nil {
-		return nil
+// wantLocked says that calls wait for a service until t.
+func (h *hub) wantLocked(service string, t time.Time) {
+	if t.After(h.wanted[service]) {
+		h.wanted[service] = t
 	}
-	var all []Instance
-	for _, p := range s.instances {
-		if tags != "" && !containsAll(p.tags, strings.Split(tags, "\n")) {
-			continue
-		}
-		all = append(all, Instance{
-			Peer: p.id, Tags: slices.Clone(p.tags), Self: p.id == h.self,
-			Connected: p.link.Load() != nil, InFlight: int(p.active.Load()),
-		})
-	}
-	slices.SortFunc(all, func(a, b Instance) int { return cmp.Compare(a.Peer, b.Peer) })
-	return all
-}
-
-func containsAll(have, want []string) bool {
-	return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(have, w) })
+	h.seek(service)
 }

@@ -25,6 +25,7 @@ type call struct {
 	hinted  bool      // its selector's addresses were given to a dial
 	hold    holdKind  // why it is held now
 	patient bool      // wait-for-ready: held until its own deadline
+	repeats int       // how often it may be made again
 
 	taken atomic.Bool // the call is under way
 }
@@ -103,5 +104,7 @@ const (
 	noInstance          // nobody is known to offer the service
 	noPeer              // the peer is not known
 	dialing             // on the way to a peer
+	learning            // on the way to learn whether an instance is serving
+	unfit               // every instance says that it is not serving
 	failing             // everyone who could take it failed lately
 )

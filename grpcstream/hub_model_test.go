@@ -48,7 +48,7 @@ func modelHub(t *rapid.T) {
 			t.Fatalf("%s does not offer %s", l.peer.id, service)
 		}
 		if c.n > 1 && c.n <= triedMax && slices.Contains(c.tried[:c.n-1], l.peer) {
-			for _, p := range h.services[service].ready {
+			for _, p := range h.services[service].all.ready {
 				if !c.hasTried(p) {
 					t.Fatalf("%s was tried again although %s was not", l.peer.id, p.id)
 				}
@@ -59,7 +59,7 @@ func modelHub(t *rapid.T) {
 		"offer": func(t *rapid.T) {
 			id := anyPeer.Draw(t, "id")
 			offered[id] = rapid.SliceOfNDistinct(rapid.SampledFrom(services), 0, 3, rapid.ID[string]).Draw(t, "services")
-			h.offers(id, len(offered[id]) > 0, offered[id])
+			h.offers(id, offer{node: len(offered[id]) > 0, services: offered[id]})
 		},
 		"call": func(t *rapid.T) {
 			c := newCall(selector{})
@@ -135,8 +135,8 @@ func modelHub(t *rapid.T) {
 				if len(s.instances) == 0 {
 					t.Fatalf("%s is kept without an instance", s.name)
 				}
-				for _, p := range s.instances {
-					if (p.link.Load() != nil) != slices.Contains(s.ready, p) {
+				for _, i := range s.instances {
+					if p := i.peer; s.called && (p.link.Load() != nil) != slices.Contains(s.all.ready, p) {
 						t.Fatalf("%s: the list of ready instances is wrong about %s", s.name, p.id)
 					}
 				}

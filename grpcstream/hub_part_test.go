@@ -6,7 +6,7 @@ import "testing"
 func TestHub_APartedPeerGetsANewLink(t *testing.T) {
 	h, w := newFakeHub()
 	h.part("a") // unknown: nothing to do
-	h.offers("a", true, []string{"x.A"})
+	h.offers("a", offer{node: true, services: []string{"x.A"}})
 	pick := func() (*link, verdict) { return h.pick(newCall(selector{peer: "a"}), who1) }
 	pick()
 	w.upAll()

@@ -3,7 +3,6 @@ package grpcstream
 import (
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,26 +26,38 @@ type hubPeer struct {
 	link   atomic.Pointer[link] // calls go over it; nil: not connected
 	active atomic.Int64         // calls in flight
 	picks  atomic.Uint64        // calls ever
+	misses atomic.Int32         // failed calls in a row
 
 	// Guarded by hub.mu.
-	next     *link // on the way
-	node     bool  // connected, and speaks the tunnel protocol
-	services []string
-	tags     []string
-	hints    []ma.Multiaddr // where a caller says it is
-	failure  failure
-	back     time.Time // when it last came back
-	swept    uint64    // picks at the last sweep
-	unused   int       // sweeps without a pick
+	next    *link // on the way
+	node    bool  // connected, and speaks the tunnel protocol
+	farAway bool  // connected over a relay only
+	offered []*instance
+	tags    []string
+	rtt     time.Duration  // as an answer about its health showed
+	aside   time.Time      // until when it passes its turns on, or did
+	strikes int            // how often it was set aside
+	hints   []ma.Multiaddr // where a caller says it is
+	failure failure
+	back    time.Time // when it last came back
+	swept   uint64    // picks at the last sweep
+	unused  int       // sweeps without a pick
 }
 
 // A link is one connection to a peer, from its first dial to its end.
 type link struct {
 	peer  *hubPeer
 	hints []ma.Multiaddr
+	path  PathKind  // set by the wire before the link is up
 	since time.Time // when the dial began, then when it was ready
 	conn  any       // what the wire keeps of it
 	heard atomic.Bool
+}
+
+// relayed tells whether calls to the peer go over a relay.
+func (p *hubPeer) relayed() bool {
+	l := p.link.Load()
+	return l != nil && l.path == PathRelay
 }
 
 // done ends a call that was given this link. heard tells that the peer answered it.
@@ -104,47 +115,3 @@ func pauseAfter(n int) time.Duration {
 
 // resting tells whether the peer is left alone at the time now.
 func (p *hubPeer) resting(now time.Time) bool { return p.failure.until.After(now) }
-
-// A hubService is a service and who offers it. It is guarded by the hub's lock, except for turn.
-type hubService struct {
-	name      string
-	instances []*hubPeer
-	ready     []*hubPeer // the instances that have a link
-	turn      atomic.Uint64
-}
-
-// refresh rebuilds the list of ready instances.
-func (s *hubService) refresh() {
-	s.ready = s.ready[:0]
-	for _, p := range s.instances {
-		if p.link.Load() != nil {
-			s.ready = append(s.ready, p)
-		}
-	}
-	clear(s.ready[len(s.ready):cap(s.ready)])
-}
-
-// choose returns the ready instance whose turn it is, passing over those already tried, or nil. grow tells that an
-// instance that is not ready should be dialed, for this call or for the next ones.
-func (s *hubService) choose(c *call) (p *hubPeer, grow bool) {
-	if !c.begun {
-		c.turn, c.begun = s.turn.Add(1)-1, true
-	}
-	n := uint64(len(s.ready))
-	grow = n < uint64(len(s.instances))
-	if n == 0 {
-		return nil, grow
-	}
-	for i := range n {
-		if p := s.ready[(c.turn+i)%n]; c.n == 0 || !c.hasTried(p) {
-			// A first attempt dials the instance in whose place it is, so that all come in as calls come.
-			return p, grow && s.instances[c.turn%uint64(len(s.instances))].link.Load() == nil
-		}
-	}
-	return nil, true
-}
-
-// without returns the list without p.
-func without(list []*hubPeer, p *hubPeer) []*hubPeer {
-	return slices.DeleteFunc(list, func(q *hubPeer) bool { return q == p })
-}

@@ -19,24 +19,46 @@ const (
 
 // pick gives a call its peer, without ever blocking. After picked the call must end by [link.done].
 func (h *hub) pick(c *call, method string) (*link, verdict) {
+	if c.sel.peer != "" {
+		h.mu.RLock()
+		p := h.peers[c.sel.peer]
+		h.mu.RUnlock()
+		if p != nil {
+			if l := p.link.Load(); l != nil {
+				return h.take(c, p, l)
+			}
+		}
+		return h.pickPeer(c, method)
+	}
 	h.mu.RLock()
 	var p *hubPeer
-	var grow bool
-	if c.sel.peer != "" {
-		p = h.peers[c.sel.peer]
-	} else if s := h.services[c.service(method)]; s != nil {
-		p, grow = s.choose(c)
+	var slot *instance
+	if pl := h.poolFor(c, method); pl != nil {
+		p, slot = pl.choose(c)
 	}
 	h.mu.RUnlock()
-	if p != nil && !grow {
+	if p != nil && slot == nil {
 		if l := p.link.Load(); l != nil {
 			return h.take(c, p, l)
 		}
 	}
-	if c.sel.peer != "" {
-		return h.pickPeer(c, method)
-	}
 	return h.pickInstance(c, method)
+}
+
+// poolFor returns the pool from which a call may choose without more ado, or nil.
+func (h *hub) poolFor(c *call, method string) *pool {
+	s := h.services[c.service(method)]
+	if s == nil || !s.called {
+		return nil
+	}
+	p := &s.all
+	if c.sel.tags != "" {
+		p = s.tagged[c.sel.tags]
+	}
+	if p != nil && c.sel.nearest && h.now().Sub(p.nearAt) >= nearEvery {
+		return nil
+	}
+	return p
 }
 
 // take gives l to the call.
@@ -50,7 +72,7 @@ func (h *hub) take(c *call, p *hubPeer, l *link) (*link, verdict) {
 // pickPeer is pick for a call to one peer, when that has no link yet.
 func (h *hub) pickPeer(c *call, method string) (*link, verdict) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	now := h.now()
 	p := h.peerLocked(c.sel.peer)
 	if l := p.link.Load(); l != nil {
@@ -100,48 +122,62 @@ func softKind(f *failure) holdKind {
 	return failing
 }
 
-// pickInstance is pick for a call to a service when there is something to dial.
+// pickInstance is pick for a call to a service when there is something to do about its instances.
 func (h *hub) pickInstance(c *call, method string) (*link, verdict) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlock()
 	now := h.now()
 	s := h.services[c.service(method)]
 	if s == nil {
 		return h.holdLocked(c, method, noInstance, now)
 	}
-	p, grow := s.choose(c)
+	h.calledLocked(s, now)
+	pl := s.pool(c.sel.tags, now)
+	if c.sel.nearest {
+		pl.sortNear(now, h.distance)
+	}
+	if len(pl.instances) == 0 {
+		return h.holdLocked(c, method, noInstance, now)
+	}
+	p, slot := pl.choose(c)
+	if slot != nil {
+		h.tryLocked(slot.peer, now)
+	}
 	if p != nil {
-		if slot := s.instances[c.turn%uint64(len(s.instances))]; grow {
-			h.tryLocked(slot, now)
-		}
 		return h.take(c, p, p.link.Load())
 	}
-	if h.dialInstancesLocked(s, c, now) {
+	switch {
+	case h.dialInstancesLocked(pl, c, now):
 		return h.holdLocked(c, method, dialing, now)
-	}
-	if n := uint64(len(s.ready)); n > 0 { // all that can be had were tried: once more round
-		p := s.ready[(c.turn+uint64(c.n))%n]
+	case pl.any(c, (*instance).isAsked):
+		return h.holdLocked(c, method, learning, now)
+	case len(pl.ready) > 0: // all that can be had were tried: once more round
+		p := pl.ready[(c.turn+uint64(c.n))%uint64(len(pl.ready))]
 		return h.take(c, p, p.link.Load())
+	case pl.any(c, func(i *instance) bool { return i.health == notServing }):
+		return h.holdLocked(c, method, unfit, now)
 	}
 	return h.holdLocked(c, method, failing, now)
 }
 
 // dialInstancesLocked sees to it that instances which the call has not tried are being dialed, and tells whether one
-// is.
-func (h *hub) dialInstancesLocked(s *hubService, c *call, now time.Time) bool {
+// is. Those over relays come last.
+func (h *hub) dialInstancesLocked(pl *pool, c *call, now time.Time) bool {
 	n := 0
-	for _, p := range s.instances {
-		if p.next != nil && !c.hasTried(p) {
+	for _, i := range pl.instances {
+		if p := i.peer; p.next != nil && p.link.Load() == nil && !c.hasTried(p) {
 			n++
 		}
 	}
-	for i := range uint64(len(s.instances)) {
-		if n >= dialsPerService {
-			break
-		}
-		p := s.instances[(c.turn+i)%uint64(len(s.instances))]
-		if p.next == nil && !c.hasTried(p) && h.tryLocked(p, now) {
-			n++
+	for _, far := range []bool{false, true} {
+		for i := range uint64(len(pl.instances)) {
+			if n >= dialsPerService {
+				return true
+			}
+			p := pl.instances[(c.turn+i)%uint64(len(pl.instances))].peer
+			if p.farAway == far && p.next == nil && !c.hasTried(p) && h.tryLocked(p, now) {
+				n++
+			}
 		}
 	}
 	return n > 0
@@ -183,14 +219,19 @@ func (h *hub) holdLocked(c *call, method string, why holdKind, now time.Time) (*
 	if why == dialing {
 		end = end.Add(connectTimeout) // the dial itself ends in that time
 	}
+	patient := false
 	if now.Before(end) {
 		h.wakeAtLocked(end)
-		return nil, held
+	} else if patient = h.isPatient(c, method); !patient {
+		return nil, gaveUp
 	}
-	if h.isPatient(c, method) {
-		return nil, held
+	if why == noInstance || why == unfit {
+		if patient {
+			end = now.Add(h.wait)
+		}
+		h.wantLocked(c.service(method), end)
 	}
-	return nil, gaveUp
+	return nil, held
 }
 
 func (h *hub) isPatient(c *call, method string) bool { return c.patient || h.patient(method) }

@@ -1,6 +1,7 @@
 package grpcstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ type fakeWire struct {
 	dials   map[peer.ID]int
 	wakes   atomic.Int64
 	refuse  error
+	probes  []*probe // asked for; answered at once unless quiet
+	quiet   bool
+	path    map[peer.ID]PathKind // of links that come up; direct where nothing is said
 }
 
 func newFakeHub() (*hub, *fakeWire) {
@@ -45,6 +49,14 @@ func (w *fakeWire) connect(l *link) error {
 
 func (w *fakeWire) disconnect(l *link) { delete(w.ups, l) }
 
+func (w *fakeWire) ask(q *probe, ended func()) {
+	defer ended()
+	w.probes = append(w.probes, q)
+	if !w.quiet {
+		w.hub.told(q, serving, 0)
+	}
+}
+
 func (w *fakeWire) wake() { w.wakes.Add(1) }
 
 // up completes the ith dial.
@@ -52,6 +64,7 @@ func (w *fakeWire) up(i int) *link {
 	l := w.dialing[i]
 	w.dialing = slices.Delete(w.dialing, i, i+1)
 	w.ups[l] = true
+	l.path = cmp.Or(w.path[l.peer.id], PathDirect)
 	w.hub.up(l)
 	return l
 }
@@ -77,7 +90,7 @@ func TestHub_EveryInstanceInTurn(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 7} {
 		h, w := newFakeHub()
 		for i := range n {
-			h.offers(peer.ID(fmt.Sprint(i)), true, []string{"x.A"})
+			h.offers(peer.ID(fmt.Sprint(i)), offer{node: true, services: []string{"x.A"}})
 		}
 		for range 4 * n {
 			if l, v := h.pick(newCall(selector{}), who1); v == picked {
@@ -111,7 +124,7 @@ func TestHub_EveryInstanceInTurn(t *testing.T) {
 func TestHub_RetriesDoNotMoveTheTurn(t *testing.T) {
 	h, w := newFakeHub()
 	for i := range 2 {
-		h.offers(peer.ID(fmt.Sprint(i)), true, []string{"x.A"})
+		h.offers(peer.ID(fmt.Sprint(i)), offer{node: true, services: []string{"x.A"}})
 	}
 	for range 4 {
 		h.pick(newCall(selector{}), who1)
@@ -138,7 +151,7 @@ func TestHub_RetriesDoNotMoveTheTurn(t *testing.T) {
 func TestHub_DialsOnlyWhatCallsNeed(t *testing.T) {
 	h, w := newFakeHub()
 	for i := range 50 {
-		h.offers(peer.ID(fmt.Sprintf("%02d", i)), true, []string{"x.A", "x.B"})
+		h.offers(peer.ID(fmt.Sprintf("%02d", i)), offer{node: true, services: []string{"x.A", "x.B"}})
 	}
 	if len(w.dials) != 0 {
 		t.Fatal("dialed without a call")
@@ -300,7 +313,7 @@ func TestHub_EveryChangeWakes(t *testing.T) {
 				t.Errorf("%s woke nobody", what)
 			}
 		}
-		woken("an instance", func() { h.offers("p", true, []string{"x.A"}) })
+		woken("an instance", func() { h.offers("p", offer{node: true, services: []string{"x.A"}}) })
 		h.pick(newCall(selector{}), who1)
 		woken("a link", func() { w.up(0) })
 		l := h.peers["p"].link.Load()
@@ -317,7 +330,7 @@ func TestHub_EveryChangeWakes(t *testing.T) {
 				h.sweep()
 			}
 		})
-		woken("an instance that left", func() { h.offers("p", false, nil) })
+		woken("an instance that left", func() { h.offers("p", offer{node: false}) })
 		h.pick(newCall(selector{}), who1)
 		woken("the end of the wait", func() { time.Sleep(6 * time.Second); synctest.Wait() })
 	})
@@ -345,7 +358,7 @@ func TestHub_SweepForgetsPeers(t *testing.T) {
 
 func TestHub_ClosedWhileConnecting(t *testing.T) {
 	h, w := newFakeHub()
-	h.offers("p", true, []string{"x.A"})
+	h.offers("p", offer{node: true, services: []string{"x.A"}})
 	h.pick(newCall(selector{}), who1)
 	h.close()
 	w.up(0)

@@ -28,6 +28,7 @@ type peerLimit struct {
 	id      peer.ID
 	calls   *semaphore.Weighted
 	present atomic.Int64 // calls running or waiting
+	watches atomic.Int64 // health watches among them
 	tunnels int          // guarded by callLimits.mu
 }
 
@@ -65,12 +66,12 @@ func (l *callLimits) removeTunnel(p *peerLimit) {
 	l.forgetLocked(p)
 }
 
-// calling tells whether calls of the peer run or wait.
+// calling tells whether calls of the peer run or wait, health watches apart.
 func (l *callLimits) calling(id peer.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.peers[id]
-	return p != nil && p.present.Load() > 0
+	return p != nil && p.present.Load() > p.watches.Load()
 }
 
 // running tells whether any call runs, health watches apart.
@@ -118,12 +119,17 @@ func (l *callLimits) acquire(ctx context.Context, p *peerLimit, kind callKind) e
 			return orBusy(ctx, busy(fmt.Sprintf("this node runs %d calls at once", l.inAll)))
 		}
 	}
+	if kind == watchCall {
+		p.watches.Add(1)
+	}
 	return nil
 }
 
 func (l *callLimits) release(p *peerLimit, kind callKind) {
 	if kind == ordinaryCall {
 		l.all.Release(1)
+	} else {
+		p.watches.Add(-1)
 	}
 	p.calls.Release(1)
 	l.leave(p)

@@ -61,12 +61,3 @@ func namedSelector(s Selector) *selector {
 	}
 	return newSelector(s)
 }
-
-// Repeatable says that a call may be made more than once, because to do so does no harm. Without it a call that may
-// have reached an instance is made once: it fails when that instance dies. With it a call that failed with Unavailable
-// is made again, on an instance that it has not tried if there is one, at most three times in all and within its
-// deadline. That holds for unary calls, and for streams of answers to one request until the first answer is there; the
-// other streams carry what cannot be sent again.
-func Repeatable() grpc.CallOption { return repeatable{} }
-
-type repeatable struct{ grpc.EmptyCallOption }

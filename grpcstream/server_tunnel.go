@@ -116,6 +116,9 @@ func (t *tunnel) acquire(ctx context.Context, kind callKind) error {
 	if err := t.srv.limits.acquire(ctx, t.limit, kind); err != nil {
 		return err
 	}
+	if kind == watchCall {
+		return nil // it is one small message a side, and lasts
+	}
 	if err := t.mem.begin(); err != nil {
 		t.srv.limits.release(t.limit, kind)
 		t.srv.log.Debug("call refused: no memory left for the tunnel", "peer", t.peer.ID, "err", err)
@@ -126,7 +129,9 @@ func (t *tunnel) acquire(ctx context.Context, kind callKind) error {
 
 // release ends a call that acquire let run.
 func (t *tunnel) release(kind callKind) {
-	t.mem.end()
+	if kind == ordinaryCall {
+		t.mem.end()
+	}
 	t.srv.limits.release(t.limit, kind)
 }
 
