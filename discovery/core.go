@@ -42,6 +42,9 @@ const (
 	identifyWithin = 10 * time.Second
 	// memberWithin is how long a peer that does not say it is of this network may take to say so after all.
 	memberWithin = 2 * time.Second
+	// recordWithin is how long a peer may take to make a new record after its addresses have changed: libp2p looks each
+	// 5 s. Until then it names old addresses.
+	recordWithin = 10 * time.Second
 	// recheck is how often what others decide (Allow, InUse) is asked again.
 	recheck = 500 * time.Millisecond
 	// unreachableAfter and unreachableFor are how many dials must fail, and for how long, before a person is told.

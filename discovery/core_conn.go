@@ -227,7 +227,11 @@ func (c *core) identified(p peer.ID, id identity) {
 	}
 	e.lost, e.failed, e.lastErr, e.told, e.asked = time.Time{}, time.Time{}, "", false, false
 	if len(id.addrs) > 0 {
-		c.replace(e, id.addrs)
+		keep := c.now.Add(time.Nanosecond) // nothing
+		if id.record != nil && id.seq <= e.seq { // it said so before
+			keep = c.now.Add(-recordWithin)
+		}
+		c.replace(e, id.addrs, keep)
 	}
 	if id.record != nil {
 		e.record, e.seq = id.record, id.seq

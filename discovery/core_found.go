@@ -151,9 +151,10 @@ func (c *core) merge(e *entry, addrs []ma.Multiaddr, explicit bool) bool {
 	return changed
 }
 
-// replace makes addrs, which the peer itself named, what is known, beside what the user named.
-func (c *core) replace(e *entry, addrs []ma.Multiaddr) {
-	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool { return !a.explicit })
+// replace makes addrs, which the peer itself named, what is known, beside what the user named and what was heard of since
+// the moment keep.
+func (c *core) replace(e *entry, addrs []ma.Multiaddr, keep time.Time) {
+	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool { return !a.explicit && a.seen.Before(keep) })
 	c.merge(e, addrs, false)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -369,4 +370,38 @@ func TestCore_ABusyMachineDialsFewerAtOnce(t *testing.T) {
 	if got := underWay(2 * lateFor); got != 1 {
 		t.Errorf("%d dials under way on a machine whose timers are late, want 1", got)
 	}
+}
+
+// A peer whose address changes is heard of at the new one before its host has made a new record of itself, which takes
+// libp2p up to 5 s. What it says meanwhile on a new connection is no newer than what it said before.
+func TestCore_WhatAPeerSaysAgainTakesNoNewerAddressAway(t *testing.T) {
+	o := newOne(KeeperConfig{})
+	before, after := addrOf("/ip4/10.0.0.1/tcp/1"), addrOf("/ip4/10.0.0.2/tcp/1")
+	old := identity{member: true, addrs: []ma.Multiaddr{before}, record: []byte("old"), seq: 1}
+	o.connUp("a", 1, false)
+	o.identified("a", old)
+	o.pass(time.Minute)
+	o.found("a", []ma.Multiaddr{after}, lanOrigin)
+	check := func(when string, want ...ma.Multiaddr) {
+		t.Helper()
+		if got := o.peers["a"].multiaddrs(); !slices.EqualFunc(got, want, ma.Multiaddr.Equal) {
+			t.Errorf("%s: it is at %v, want %v", when, got, want)
+		}
+	}
+	check("heard of", after, before)
+	o.connUp("a", 2, false)
+	o.identified("a", old)
+	check("on its new connection", before, after)
+	o.connDown("a", 0, closedUnknown)
+	o.connUp("a", 1, false)
+	o.identified("a", old)
+	check("on the one after", before, after)
+	o.identified("a", identity{member: true, addrs: []ma.Multiaddr{after}, record: []byte("new"), seq: 2})
+	check("with its new record", after)
+	o.identified("a", identity{member: true, addrs: []ma.Multiaddr{before}})
+	check("without a record", before)
+	o.found("a", []ma.Multiaddr{after}, lanOrigin)
+	o.pass(recordWithin + time.Second)
+	o.identified("a", identity{member: true, addrs: []ma.Multiaddr{before}, record: []byte("new"), seq: 2})
+	check("when it has had time for a new record", before)
 }

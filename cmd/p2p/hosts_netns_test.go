@@ -5,6 +5,7 @@ package main
 import (
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -102,10 +103,23 @@ func TestHosts_AddressChanges(t *testing.T) {
 	within(t, time.Now(), 5*time.Second, "found at the new address", func() bool {
 		return a.neighbor(b, ip4.String()) || a.neighbor(b, ip6.String())
 	})
+	// What it says on its new connection may still be the old address. It does not count.
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if !slices.ContainsFunc(a.peers(), func(p listedPeer) bool { return p.ID == b.id && p.at(ip4, ip6) }) {
+			t.Fatal("its new address is forgotten again")
+		}
+	}
 	// The first call may meet the old connection, which is dead and not yet known to be.
 	if out, err := a.cli("ping", b.id, "-c", "1"); err != nil || !strings.Contains(out, "answer from") {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+// at tells whether one of the peer's addresses has one of the IP addresses.
+func (p listedPeer) at(ips ...netip.Addr) bool {
+	return slices.ContainsFunc(p.Addrs, func(a string) bool {
+		return slices.ContainsFunc(ips, func(ip netip.Addr) bool { return strings.Contains(a, "/"+ip.String()+"/") })
+	})
 }
 
 // TestHosts_Firewalled has two hosts that drop what comes in: each names the other, its address and port, and the rule
