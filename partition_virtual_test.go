@@ -17,6 +17,9 @@ import (
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
+// greeterName is the name of the service that tests call by its name.
+const greeterName = "hello.v1.GreeterService"
+
 // healedWithin is how soon after a partition every call works again.
 const healedWithin = 15 * time.Second
 
