@@ -157,22 +157,17 @@ func (n *Node) ID() peer.ID {
 
 // Addrs returns the addresses at which the node can be dialed, complete with /p2p/ID, or nil before it has started.
 func (n *Node) Addrs() []ma.Multiaddr {
-	n.mu.Lock()
-	r := n.running
-	n.mu.Unlock()
-	if r == nil {
-		return nil
+	if r := n.begun(); r != nil {
+		return r.addrs()
 	}
-	return r.addrs()
+	return nil
 }
 
 // Host returns the libp2p host underneath, for what the node does not offer, or nil before it has started. The node
 // closes it.
 func (n *Node) Host() corehost.Host {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.running == nil {
-		return nil
+	if r := n.begun(); r != nil {
+		return r.host
 	}
-	return n.running.host
+	return nil
 }

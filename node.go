@@ -164,6 +164,13 @@ func (n *Node) live() (*running, error) {
 	}
 }
 
+// begun returns what runs or ran; nil before the node has started.
+func (n *Node) begun() *running {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.running
+}
+
 func (n *Node) logger() *slog.Logger {
 	if n.config.logger != nil {
 		return n.config.logger

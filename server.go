@@ -52,6 +52,34 @@ func (s selfInfo) Info() nodeinfo.Info {
 
 func (s selfInfo) GetServiceInfo() map[string]grpc.ServiceInfo { return s.node.server.GetServiceInfo() }
 
+func (s selfInfo) Stats() []grpcstream.MethodStats { return s.node.server.Stats() }
+
+// Neighbors is the same while the node closes: who watches shall hear that it closes, not that nobody is left.
+func (s selfInfo) Neighbors() []*nodeinfo.Neighbor {
+	r := s.node.begun()
+	if r == nil {
+		return nil
+	}
+	var out []*nodeinfo.Neighbor
+	for _, id := range r.keeper.Neighbors() {
+		if p, ok := r.keeper.Peer(id); ok {
+			info := r.peerInfo(p)
+			out = append(out, &nodeinfo.Neighbor{Id: id.String(), Name: info.Name, Services: info.Services})
+		}
+	}
+	return out
+}
+
+func (s selfInfo) Changes(ctx context.Context) <-chan struct{} {
+	r := s.node.begun()
+	if r == nil {
+		closed := make(chan struct{})
+		close(closed)
+		return closed
+	}
+	return r.events.Changes(ctx)
+}
+
 // authorizeCall is the decision on each call as the server asks for it, or nil without an authorizer. A node may always
 // call itself.
 func (c *config) authorizeCall() func(context.Context, grpcstream.Call) error {

@@ -15,6 +15,7 @@ const Behind = 1024
 type Feed[E any] struct {
 	mu      sync.Mutex
 	readers map[*reader[E]]struct{}
+	changes map[chan struct{}]struct{}
 	closed  bool
 }
 
@@ -32,6 +33,9 @@ func (f *Feed[E]) Publish(e E) {
 	for r := range f.readers {
 		r.push(e)
 	}
+	for c := range f.changes {
+		wake(c)
+	}
 }
 
 // Close ends all sequences, each after the events that it still has, and those that Follow returns from now on.
@@ -43,6 +47,32 @@ func (f *Feed[E]) Close() {
 		r.close()
 	}
 	clear(f.readers)
+	for c := range f.changes {
+		close(c)
+	}
+	clear(f.changes)
+}
+
+// Changes returns a channel that holds a value after something was published, one however much it was, until ctx ends.
+// It is closed when the feed is.
+func (f *Feed[E]) Changes(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		close(c)
+		return c
+	}
+	if f.changes == nil {
+		f.changes = make(map[chan struct{}]struct{})
+	}
+	f.changes[c] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.changes, c)
+	})
+	return c
 }
 
 // Follow returns the events from now on, not from when the sequence is first read, until ctx ends, the feed is closed
@@ -97,19 +127,19 @@ func (r *reader[E]) push(e E) {
 	}
 	r.buf = append(r.buf, e)
 	r.mu.Unlock()
-	r.signal()
+	wake(r.wake)
 }
 
 func (r *reader[E]) close() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	r.signal()
+	wake(r.wake)
 }
 
-func (r *reader[E]) signal() {
+func wake(c chan struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -87,3 +87,31 @@ func TestFeed_EachReaderHasItsOwn(t *testing.T) {
 		t.Errorf("the late one got %v", got)
 	}
 }
+
+func TestChanges_ManyAreOneUntilTheEnd(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
+		var f feed.Feed[int]
+		ctx, cancel := context.WithCancel(t.Context())
+		left, stays := f.Changes(ctx), f.Changes(t.Context())
+		f.Publish(1)
+		f.Publish(2)
+		<-left
+		<-stays
+		cancel()
+		synctest.Wait()
+		f.Publish(3)
+		<-stays
+		f.Close()
+		if _, more := <-stays; more {
+			t.Error("one value more than there were publications between two reads")
+		}
+		if _, more := <-f.Changes(t.Context()); more {
+			t.Error("a closed feed has a change")
+		}
+		select {
+		case _, more := <-left:
+			t.Errorf("after its context has ended: a value, %v", more)
+		default:
+		}
+	})
+}

@@ -3,6 +3,8 @@ package nodeinfo
 import (
 	"context"
 	"net"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/lynn9388/p2p/grpcstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,10 +45,49 @@ func dial(tb testing.TB, register func(*grpc.Server)) (cc *grpc.ClientConn, stop
 type node struct {
 	info     Info
 	services map[string]grpc.ServiceInfo
+	stats    []grpcstream.MethodStats
+	world    *world // nil: nobody is there, and nothing changes
 }
 
 func (n node) Info() Info                                  { return n.info }
 func (n node) GetServiceInfo() map[string]grpc.ServiceInfo { return n.services }
+func (n node) Stats() []grpcstream.MethodStats             { return n.stats }
+func (n node) Neighbors() []*Neighbor                      { return n.world.all() }
+
+func (n node) Changes(context.Context) <-chan struct{} {
+	if n.world == nil {
+		return nil
+	}
+	return n.world.changed
+}
+
+// world is what a node has for neighbors.
+type world struct {
+	mu      sync.Mutex
+	now     []*Neighbor
+	changed chan struct{}
+}
+
+func newWorld(now ...*Neighbor) *world { return &world{now: now, changed: make(chan struct{}, 1)} }
+
+func (w *world) all() []*Neighbor {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.now)
+}
+
+func (w *world) become(now ...*Neighbor) {
+	w.mu.Lock()
+	w.now = now
+	w.mu.Unlock()
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
 
 // serving serves n and returns a channel to it.
 func serving(t *testing.T, n Node) *grpc.ClientConn {
@@ -60,6 +103,8 @@ type liar struct {
 	payload  []byte
 	info     *InfoResponse
 	services []*Service
+	stats    []*MethodStats
+	changes  []*WatchResponse
 	delay    time.Duration
 }
 
@@ -77,6 +122,19 @@ func (l liar) Info(context.Context, *InfoRequest) (*InfoResponse, error) { retur
 
 func (l liar) Services(context.Context, *ServicesRequest) (*ServicesResponse, error) {
 	return &ServicesResponse{Services: l.services}, nil
+}
+
+func (l liar) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
+	return &StatsResponse{Methods: l.stats}, nil
+}
+
+func (l liar) Watch(_ *WatchRequest, s grpc.ServerStreamingServer[WatchResponse]) error {
+	for _, c := range l.changes {
+		if err := s.Send(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lying serves l and returns a channel to it.

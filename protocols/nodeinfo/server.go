@@ -20,10 +20,11 @@ func Register(r grpc.ServiceRegistrar, node Node) {
 	RegisterNodeInfoServiceServer(r, &server{node: node})
 }
 
-// A server answers from a Node. It has no state of its own.
+// A server answers from a Node.
 type server struct {
 	UnimplementedNodeInfoServiceServer
-	node Node
+	node    Node
+	watches watches
 }
 
 func (*server) Ping(_ context.Context, req *PingRequest) (*PingResponse, error) {

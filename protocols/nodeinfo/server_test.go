@@ -124,13 +124,16 @@ func TestServices_AreLimited(t *testing.T) {
 }
 
 // ofServer is a Node that serves what a server has registered.
-type ofServer struct{ *grpc.Server }
+type ofServer struct {
+	node
+	srv *grpc.Server
+}
 
-func (ofServer) Info() Info { return Info{} }
+func (n ofServer) GetServiceInfo() map[string]grpc.ServiceInfo { return n.srv.GetServiceInfo() }
 
 func TestServices_OfARealServer(t *testing.T) {
 	cc, stop := dial(t, func(s *grpc.Server) {
-		Register(s, ofServer{s})
+		Register(s, ofServer{srv: s})
 	})
 	defer stop()
 	got, err := List(t.Context(), cc)
@@ -139,7 +142,7 @@ func TestServices_OfARealServer(t *testing.T) {
 	}
 	want := []*Service{{
 		Name:    NodeInfoService_ServiceDesc.ServiceName,
-		Methods: []*Method{{Name: "Info"}, {Name: "Ping"}, {Name: "Services"}},
+		Methods: []*Method{{Name: "Info"}, {Name: "Ping"}, {Name: "Services"}, {Name: "Stats"}, {Name: "Watch", ServerStreaming: true}},
 	}}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)
