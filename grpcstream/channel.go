@@ -139,7 +139,7 @@ func (ch *Channel) start() {
 	ch.catalogs = newCatalogs(ctx, &wg, ch)
 	ch.finder = &finder{
 		ctx: ctx, wg: &wg, find: ch.cfg.Find, dialer: ch.dialer, hub: ch.hub, log: ch.log,
-		searches: map[string]*search{},
+		lookups: map[string]*lookup{},
 	}
 	ch.hub.seek = ch.finder.want
 	ch.directory.changed = func(id peer.ID, e *entry) {

@@ -117,7 +117,7 @@ func (ch *Channel) await(ctx context.Context, sel *selector) ([]Instance, error)
 	defer cancel()
 	changed, stop := ch.directory.signal()
 	defer stop()
-	ch.finder.want(sel.service)
+	ch.hub.want(sel.service)
 	for {
 		if all := known(); len(all) > 0 {
 			return all, nil

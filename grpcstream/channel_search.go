@@ -26,7 +26,7 @@ func (ch *Channel) Search(ctx context.Context, s Selector) iter.Seq2[Instance, e
 		if !ch.tellNew(sel, told, yield) || ctx.Err() != nil {
 			return
 		}
-		s := ch.finder.search(sel.service)
+		s := ch.finder.look(sel.service, true)
 		var over <-chan struct{}
 		if s != nil {
 			over = s.done

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	findDials    = 8           // peers that are verified at once, for one service
-	findMax      = 64          // peers verified in one search
-	findPause    = time.Second // between two searches for a service while calls wait
-	findPauseMax = 8 * time.Second
+	findDials    = 8               // peers that are verified at once, for one service
+	findMax      = 64              // peers verified in one search
+	findPause    = time.Second     // between two searches for a service while calls wait
+	findPauseMax = 4 * time.Second // less than a call waits
 )
 
 // A finder looks for services that nobody known offers. For each name one search runs at a time, whoever waits for it.
@@ -28,66 +28,89 @@ type finder struct {
 	hub    *hub
 	log    *slog.Logger
 
-	mu       sync.Mutex
-	searches map[string]*search
+	mu      sync.Mutex
+	lookups map[string]*lookup
 }
 
-// A search is one round of looking for a service. Its error may be read when it is done.
-type search struct {
+// A lookup is the work of looking for one service, from when somebody wants it until nobody does.
+type lookup struct {
+	round  *round        // under way or, in a pause, the next one
+	pauses bool          // between two rounds
+	now    chan struct{} // ends the pause
+}
+
+// A round is one search for a service. Its error may be read when it is done.
+type round struct {
 	done chan struct{}
 	err  error // the last one that was met
 }
 
+func newRound() *round { return &round{done: make(chan struct{})} }
+
 // want has a service looked for, again and again with pauses as long as calls wait for it. It does not block and may be
 // called under the hub's lock.
-func (f *finder) want(service string) { _ = f.search(service) }
+func (f *finder) want(service string) { f.look(service, false) }
 
-// search returns the search for a service that is under way, a new one if need be; nil if nobody looks.
-func (f *finder) search(service string) *search {
+// look returns the search for a service that is under way, or a new one; nil if nobody looks. In a pause that one begins
+// at once if it is urgent.
+func (f *finder) look(service string, urgent bool) *round {
 	if f.find == nil || f.ctx.Err() != nil {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.searches[service]
-	if s == nil {
-		s = &search{done: make(chan struct{})}
-		f.searches[service] = s
-		f.wg.Go(func() { f.run(service, s) })
+	l := f.lookups[service]
+	if l == nil {
+		l = &lookup{round: newRound(), now: make(chan struct{}, 1)}
+		f.lookups[service] = l
+		f.wg.Go(func() { f.run(service, l) })
 	}
-	return s
+	if urgent && l.pauses {
+		select {
+		case l.now <- struct{}{}:
+		default:
+		}
+	}
+	return l.round
 }
 
 // run makes one round after the other.
-func (f *finder) run(service string, s *search) {
+func (f *finder) run(service string, l *lookup) {
 	for pause := findPause; ; pause = min(2*pause, findPauseMax) {
-		s.err = f.round(service)
+		r := l.round // changed here only
+		r.err = f.search(service)
 		f.mu.Lock()
-		close(s.done)
-		delete(f.searches, service)
+		l.round, l.pauses = newRound(), true
 		f.mu.Unlock()
+		close(r.done)
+		urgent := false
 		select {
 		case <-time.After(pause):
+		case <-l.now:
+			urgent = true
 		case <-f.ctx.Done():
 			return
 		}
-		f.hub.wakeAll() // those who still wait say so
-		if !f.hub.isWanted(service) {
-			return
-		}
+		f.hub.wakeAll() // calls that wait without end say so
+		wanted := urgent || f.hub.isWanted(service)
 		f.mu.Lock()
-		if f.searches[service] != nil { // somebody began another one meanwhile
+		l.pauses = false
+		select {
+		case <-l.now:
+			wanted = true
+		default:
+		}
+		if !wanted {
+			delete(f.lookups, service)
 			f.mu.Unlock()
 			return
 		}
-		s = &search{done: make(chan struct{})}
-		f.searches[service] = s
 		f.mu.Unlock()
 	}
 }
 
-// round looks once, and verifies who is found.
-func (f *finder) round(service string) (err error) {
+// search looks once, and verifies who is found.
+func (f *finder) search(service string) (err error) {
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -376,6 +376,13 @@ func (h *hub) isWanted(service string) bool {
 	return h.wanted[service].After(h.now())
 }
 
+// want says that somebody else than a call waits for a service, for as long as a call does.
+func (h *hub) want(service string) {
+	h.mu.Lock()
+	defer h.unlock()
+	h.wantLocked(service, h.now().Add(h.wait))
+}
+
 // wantLocked says that calls wait for a service until t.
 func (h *hub) wantLocked(service string, t time.Time) {
 	if t.After(h.wanted[service]) {
