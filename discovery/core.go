@@ -61,7 +61,7 @@ const (
 	actDial    actionKind = iota // dial peer at addrs within timeout, at all of them or (off) without QUIC where there is TCP
 	actClose                     // close all connections to peer with code
 	actProtect                   // protect peer in the connection manager, or no longer
-	actAddrs                     // make addrs what the peerstore has of peer
+	actAddrs                     // make what is known of peer by then what the peerstore has of it
 	actPing                      // ping peer on all its connections within timeout; close those that fail
 	actLog                       // tell of event
 )

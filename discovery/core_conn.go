@@ -110,7 +110,7 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	}
 	e.identified, e.member, e.record = false, false, nil
 	c.touch(e)
-	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
+	c.do(action{kind: actAddrs, peer: p})
 	if len(e.addrs) == 0 && !e.sticky && !e.busy {
 		c.drop(e) // it came by itself and never said where it listens
 	}
@@ -227,16 +227,13 @@ func (c *core) identified(p peer.ID, id identity) {
 	}
 	e.lost, e.failed, e.lastErr, e.told, e.asked = time.Time{}, time.Time{}, "", false, false
 	if len(id.addrs) > 0 {
-		keep := c.now.Add(time.Nanosecond) // nothing
-		if id.record != nil && id.seq <= e.seq { // it said so before
-			keep = c.now.Add(-recordWithin)
-		}
-		c.replace(e, id.addrs, keep)
+		saidBefore := id.record != nil && id.seq <= e.seq
+		c.replace(e, id.addrs, saidBefore)
 	}
 	if id.record != nil {
 		e.record, e.seq = id.record, id.seq
 	}
-	c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs(), on: true})
+	c.do(action{kind: actAddrs, peer: p})
 	if first {
 		e.ping = c.now.Add(c.jitter(pingFirst))
 		c.emit(PeerConnected, e, nil)
@@ -271,7 +268,7 @@ func (c *core) reject(e *entry, why closeReason, left error) {
 	e.unwanted, e.why, e.left = true, why, left
 	e.lastErr = left.Error()
 	c.demote(e)
-	c.do(action{kind: actAddrs, peer: e.id, addrs: e.multiaddrs(), on: true})
+	c.do(action{kind: actAddrs, peer: e.id})
 	if !c.inUse(e.id) {
 		c.close(e, why, left)
 	}

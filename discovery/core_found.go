@@ -42,7 +42,7 @@ func (c *core) consider(e *entry, from Origin, changed bool) {
 	switch {
 	case !changed:
 	case e.conns == 0:
-		c.do(action{kind: actAddrs, peer: e.id, addrs: e.multiaddrs()})
+		c.do(action{kind: actAddrs, peer: e.id})
 	case direct && !from.Explicit: // it is said to be elsewhere: does the connection still work?
 		c.do(action{kind: actPing, peer: e.id, timeout: checkTimeout})
 	}
@@ -151,10 +151,12 @@ func (c *core) merge(e *entry, addrs []ma.Multiaddr, explicit bool) bool {
 	return changed
 }
 
-// replace makes addrs, which the peer itself named, what is known, beside what the user named and what was heard of since
-// the moment keep.
-func (c *core) replace(e *entry, addrs []ma.Multiaddr, keep time.Time) {
-	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool { return !a.explicit && a.seen.Before(keep) })
+// replace makes addrs, which the peer itself named, what is known, beside what the user named, and, if the peer has said no
+// more than before, beside what was heard lately.
+func (c *core) replace(e *entry, addrs []ma.Multiaddr, saidBefore bool) {
+	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool {
+		return !a.explicit && !(saidBefore && c.now.Sub(a.seen) < recordWithin)
+	})
 	c.merge(e, addrs, false)
 }
 
@@ -170,7 +172,7 @@ func (c *core) dropAddrs(p peer.ID, gone func(ma.Multiaddr) bool) {
 		return
 	}
 	if e.conns == 0 {
-		c.do(action{kind: actAddrs, peer: p, addrs: e.multiaddrs()})
+		c.do(action{kind: actAddrs, peer: p})
 	}
 }
 

@@ -128,12 +128,24 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 			k.h.ConnManager().Unprotect(a.peer, protectTag)
 		}
 	case actAddrs:
-		k.setAddrs(a.peer, a.addrs, a.on)
+		k.storeAddrs(a.peer)
 	case actPing:
 		k.ping(ctx, wg, k.h.Network().ConnsToPeer(a.peer), a.timeout)
 	case actLog:
 		k.tell(a.event)
 	}
+}
+
+// storeAddrs makes what is known of p now all that the peerstore has of it: what was known when the core asked for it may
+// have been outdone by a call of [Keeper.Connect] that dials p right now.
+func (k *Keeper) storeAddrs(p peer.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if e := k.core.peers[p]; e != nil {
+		k.setAddrs(p, e.multiaddrs(), e.conns > 0)
+		return
+	}
+	k.setAddrs(p, nil, false)
 }
 
 // setAddrs makes addrs all that the peerstore has of p, so that no part of the node dials what the keeper would not. At no

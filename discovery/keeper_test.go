@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // On a busy machine identify may be faster than the notification of the connection that it ran on.
@@ -32,6 +33,35 @@ func TestKeeper_IdentifiedBeforeConnected(t *testing.T) {
 		}
 		if ah.Network().Connectedness(bh.ID()) == network.Connected {
 			t.Error("the connection is there")
+		}
+	})
+}
+
+// What the core asked for a moment ago takes no address away that has come since, at which somebody dials right now.
+func TestKeeper_WhatIsDoneLateIsNotOutOfDate(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		k := NewKeeper(b.net.Host(), KeeperConfig{Logger: quiet()})
+		at := []ma.Multiaddr{addrOf("/ip4/10.0.0.9/tcp/1")}
+		k.input(func(c *core) {
+			c.found("a", at, lanOrigin)
+			c.dropAddrs("a", func(ma.Multiaddr) bool { return true })
+		})
+		late := k.core.out
+		k.core.out = nil
+		k.input(func(c *core) { c.found("a", at, lanOrigin) })
+		k.aim("a", at)
+		for _, a := range late {
+			k.perform(b.ctx, &b.wg, a)
+		}
+		if got := k.h.Peerstore().Addrs("a"); len(got) != 1 {
+			t.Errorf("the peerstore has %v", got)
+		}
+		k.input(func(c *core) { c.forget("a") })
+		for _, a := range k.core.out {
+			k.perform(b.ctx, &b.wg, a)
+		}
+		if got := k.h.Peerstore().Addrs("a"); len(got) != 0 {
+			t.Errorf("the peerstore has %v of a forgotten peer", got)
 		}
 	})
 }
