@@ -289,4 +289,3 @@ func TestBus_DoesNothingBeforeTheFirstJoin(t *testing.T) {
 	must(t, b.Close())
 	must(t, b.Close())
 }
-
