@@ -69,7 +69,8 @@ type session struct {
 // program turns a command of the README into a command line with built binaries.
 func (s *session) program(line string) []string {
 	for prefix, name := range map[string]string{
-		"go run ./cmd/p2p": "p2p", "go run main.go": "seed", "go run ./examples/hello": "hello", "go run ./examples/embed": "embed", "p2p": "p2p",
+		"go run ./cmd/p2p": "p2p", "go run main.go": "seed", "go run ./examples/hello": "hello", "go run ./examples/embed": "embed",
+		"go run ./examples/workers": "workers", "p2p": "p2p",
 	} {
 		if rest, ok := strings.CutPrefix(line, prefix+" "); ok || line == prefix {
 			if line == prefix {
@@ -185,12 +186,16 @@ func TestReadme_EveryCommandWorks(t *testing.T) {
 	s.begin("p2p run --allow allowed.txt", "third")(`\Ashare: \S+\nopen to: .*allowed.txt`)
 	s.begin("p2p run --join 192.0.2.1:9388", "fourth")(`\Ashare: `)
 	s.begin("go run ./examples/hello -serve", "")(`listening`)
+	s.begin("go run ./examples/workers -work", "")(`listening`)
 
 	if got := s.output("go run ./examples/hello -name Ada", ""); !strings.Contains(got, "Hello Ada, you call from 12D3Koo") {
 		t.Errorf("hello: %s", got)
 	}
 	if got := s.output("go run ./examples/embed", ""); !strings.Contains(got, "Hello Alice, this is 12D3Koo") {
 		t.Errorf("embed: %s", got)
+	}
+	if got := s.output("go run ./examples/workers -jobs 200", ""); !regexp.MustCompile(`12D3Koo\w+ did 200\n`).MatchString(got) {
+		t.Errorf("workers: %s", got)
 	}
 	if got := s.output("p2p services call hello.v1.GreeterService/Greet -d '{\"name\": \"Ada\"}'", "first"); !strings.Contains(got, "Hello Ada, you call from 12D3Koo") {
 		t.Errorf("services call: %s", got)
