@@ -23,7 +23,10 @@ func TestCore_BackoffsGrowToTheirCeilings(t *testing.T) {
 		base, ceiling time.Duration
 		fail          func(o *one)
 	}{
-		"candidate":  {candidateBase, candidateMax, func(o *one) { o.dialed("a", in) }},
+		"candidate":  {candidateBase, candidateMax, func(o *one) { o.peers["a"].direct = false; o.dialed("a", in) }},
+		"heard":      {candidateBase, candidateNear, func(o *one) { o.dialed("a", in) }},
+		"heard once": {candidateBase, candidateMax, func(o *one) { o.peers["a"].addrs[0].seen = o.now.Add(-candidateHeard); o.dialed("a", in) }},
+		"no program": {candidateBase, candidateMax, func(o *one) { o.dialed("a", &refusedError{"refused"}) }},
 		"let go":     {fullBase, fullMax, func(o *one) { o.arrive("a", true); o.connDown("a", 0, closedFull) }},
 		"refused":    {refusedBase, refusedMax, func(o *one) { o.arrive("a", true); o.connDown("a", 0, closedNotAllow) }},
 		"lost":       {redialBase, redialNear, func(o *one) { o.peers["a"].lost = o.now; o.dialed("a", in) }},

@@ -19,6 +19,10 @@ const (
 	// candidateBase doubles up to candidateMax for peers that were never neighbors.
 	candidateBase = 500 * time.Millisecond
 	candidateMax  = 5 * time.Minute
+	// candidateNear is the ceiling for one that was itself heard on the link within candidateHeard, and does not answer: as
+	// soon as a person opens the firewall it is a neighbor.
+	candidateNear  = 6 * time.Second
+	candidateHeard = 10 * time.Minute
 	// redialFirst, then redialBase doubling up to redialNear: a lost neighbor, for redialSoon after its loss. Whoever
 	// comes back, as after a cut cable, is a neighbor again within seconds.
 	redialFirst = 100 * time.Millisecond
@@ -52,7 +56,11 @@ func capped(base time.Duration, n int, ceiling time.Duration) time.Duration {
 // backoff is how long to wait after e's fails-th failure in a row.
 func (c *core) backoff(e *entry) time.Duration {
 	if e.lost.IsZero() && !e.sticky {
-		return c.jitter(capped(candidateBase, e.fails-1, candidateMax))
+		ceiling := candidateMax
+		if e.direct && !e.refused && c.heard(e) {
+			ceiling = candidateNear
+		}
+		return c.jitter(capped(candidateBase, e.fails-1, ceiling))
 	}
 	ceiling := redialNear
 	if e.refused {
@@ -62,6 +70,11 @@ func (c *core) backoff(e *entry) time.Duration {
 		ceiling = min(ceiling+(since-redialSoon)/5, redialFar)
 	}
 	return c.jitter(capped(redialBase, e.fails-1, ceiling))
+}
+
+// heard tells whether e was heard of lately.
+func (c *core) heard(e *entry) bool {
+	return slices.ContainsFunc(e.addrs, func(a address) bool { return c.now.Sub(a.seen) < candidateHeard })
 }
 
 // dialTimeout is short where an answer takes no time, so that a peer that comes back is not missed while a dial to

@@ -179,6 +179,23 @@ func TestKeeper_UnreachableIsSaidOnceWithTheRemedy(t *testing.T) {
 	})
 }
 
+// Two that hear each other and drop what comes in are neighbors soon after a person has opened the firewalls, however
+// long that took.
+func TestKeeper_FirewallThatIsOpenedLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		ah, a := b.keeper(KeeperConfig{})
+		bh, bk := b.keeper(KeeperConfig{})
+		b.net.Cut(ah, bh)
+		for range 10 { // multicast DNS tells each five minutes
+			a.Found(peer.AddrInfo{ID: bh.ID(), Addrs: simAddrs(bh)}, lanOrigin)
+			bk.Found(peer.AddrInfo{ID: ah.ID(), Addrs: simAddrs(ah)}, lanOrigin)
+			time.Sleep(5 * time.Minute)
+		}
+		b.net.HealAll()
+		t.Logf("neighbors after %v", b.within(8*time.Second, func() string { return has1(a)() + has1(bk)() }))
+	})
+}
+
 func TestKeeper_SecondhandPeersAreNotComplainedOf(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		var log warnings
