@@ -28,6 +28,7 @@ type fakeWire struct {
 	refuse  error
 	probes  []*probe // asked for; answered at once unless quiet
 	quiet   bool
+	asked   func(*probe)         // told of each question; nil: nobody
 	path    map[peer.ID]PathKind // of links that come up; direct where nothing is said
 }
 
@@ -52,6 +53,9 @@ func (w *fakeWire) disconnect(l *link) { delete(w.ups, l) }
 func (w *fakeWire) ask(q *probe, ended func()) {
 	defer ended()
 	w.probes = append(w.probes, q)
+	if w.asked != nil {
+		w.asked(q)
+	}
 	if !w.quiet {
 		w.hub.told(q, serving, 0)
 	}
