@@ -183,7 +183,7 @@ func (k *Keeper) tell(e Event) {
 	case PeerLeft:
 		k.log.Info("neighbor left", append(short, "err", e.Err)...)
 	case PeerUnreachable, PeerClone, PeerIdentityRefused, PeerIdentityChanged:
-		k.log.Warn(e.Err.Error()) //nolint:sloglint // it is a message for a person, whole and clean
+		k.log.Warn(e.Err.Error(), "kind", string(e.Kind)) //nolint:sloglint // it is a message for a person, whole and clean
 	case PeerFound, PeerConnected:
 		k.log.Debug("peer", append(short, "kind", string(e.Kind), "source", e.Peer.Source)...)
 	}

@@ -138,6 +138,7 @@ func TestHosts_Firewalled(t *testing.T) {
 	within(t, b.began, 10*time.Second, "each says that it cannot reach the other", func() bool {
 		return a.printed(append(rule(b), "unreachable")...) && b.printed(append(rule(a), "unreachable")...)
 	})
+	saysOnce(t, machines...)
 	// It holds while the node goes on trying.
 	for range 20 {
 		for i, m := range machines {
@@ -172,6 +173,17 @@ func TestHosts_CopiedHome(t *testing.T) {
 	within(t, b.began, 5*time.Second, "both name the clone", func() bool {
 		return a.printed("cloned", b.host.IP("eth0").String()) && b.printed("cloned", a.host.IP("eth0").String())
 	})
+	saysOnce(t, machines...)
+}
+
+// saysOnce wants what the machines have printed not to be logged as well.
+func saysOnce(t *testing.T, machines ...*machine) {
+	t.Helper()
+	for _, m := range machines {
+		if log, err := os.ReadFile(m.log); err != nil || len(log) > 0 {
+			t.Errorf("it is logged as well: %v %s", err, log)
+		}
+	}
 }
 
 func TestHosts_ThirtyOne(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -191,7 +190,7 @@ func TestMessage(t *testing.T) {
 
 func TestLogger_IsSafe(t *testing.T) {
 	var b strings.Builder
-	log := newLogger(&b, slog.LevelDebug, new(atomic.Bool))
+	log := newLogger(&b, slog.LevelDebug, new(phase))
 	log.Info("message", "peer", nasty, "err", errors.New(nasty))
 	log.With("addr", nasty).WithGroup("g").Warn(nasty)
 	requireSafe(t, b.String())
@@ -202,15 +201,35 @@ func TestLogger_IsSafe(t *testing.T) {
 
 func TestLogger_LeavesOutErrorsOfTheStart(t *testing.T) {
 	var b strings.Builder
-	starting := new(atomic.Bool)
-	log := newLogger(&b, slog.LevelWarn, starting).With("a", 1).WithGroup("g")
-	starting.Store(true)
+	now := new(phase)
+	log := newLogger(&b, slog.LevelWarn, now).With("a", 1).WithGroup("g")
+	now.starting.Store(true)
 	log.Error("first")
 	log.Warn("second")
-	starting.Store(false)
+	now.starting.Store(false)
 	log.Error("third")
 	if got := b.String(); strings.Contains(got, "first") || !strings.Contains(got, "second") || !strings.Contains(got, "third") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What "p2p run" prints of an event is not logged as well, unless a full log was asked for.
+func TestLogger_LeavesOutWhatIsPrinted(t *testing.T) {
+	for level, logged := range map[slog.Level]bool{slog.LevelWarn: false, slog.LevelError: false, slog.LevelInfo: true, slog.LevelDebug: true} {
+		var b strings.Builder
+		now := new(phase)
+		log := newLogger(&b, level, now)
+		log.Warn("early", "kind", "unreachable")
+		now.reporting.Store(true)
+		log.Warn("printed", "kind", "unreachable")
+		log.Warn("other", "err", "x")
+		got := b.String()
+		if strings.Contains(got, "printed") != logged {
+			t.Errorf("%v: got %q", level, got)
+		}
+		if level <= slog.LevelWarn && !(strings.Contains(got, "early") && strings.Contains(got, "other")) {
+			t.Errorf("%v: got %q", level, got)
+		}
 	}
 }
 

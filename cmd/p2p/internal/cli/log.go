@@ -12,32 +12,51 @@ import (
 
 // newLogger returns a logger to w. The text handler quotes every value that is not plainly printable, so what peers chose
 // in it is safe.
-func newLogger(w io.Writer, level slog.Level, starting *atomic.Bool) *slog.Logger {
-	return slog.New(startHandler{Handler: slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), starting: starting})
+func newLogger(w io.Writer, level slog.Level, now *phase) *slog.Logger {
+	return slog.New(runHandler{Handler: slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}), now: now})
 }
 
-// startHandler leaves out the errors of a start, which the command returns, and prints or mends, itself.
-type startHandler struct {
+// phase is what "p2p run" does now.
+type phase struct {
+	starting  atomic.Bool // the node is being started
+	reporting atomic.Bool // what happens is printed
+}
+
+// runHandler leaves out what the command says itself: the errors of a start, which it prints or mends, and while it
+// prints the events the warnings of these, unless a fuller log was asked for.
+type runHandler struct {
 	slog.Handler
-	starting *atomic.Bool
+	now *phase
 }
 
 // Handle implements [slog.Handler].
-func (h startHandler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelError && h.starting.Load() {
+func (h runHandler) Handle(ctx context.Context, r slog.Record) error {
+	switch {
+	case r.Level >= slog.LevelError && h.now.starting.Load():
+		return nil
+	case r.Level == slog.LevelWarn && h.now.reporting.Load() && isEvent(r) && !h.Enabled(ctx, slog.LevelInfo):
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)
 }
 
+// isEvent tells whether a record says what an event of the node says.
+func isEvent(r slog.Record) (yes bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		yes = yes || a.Key == "kind"
+		return !yes
+	})
+	return yes
+}
+
 // WithAttrs implements [slog.Handler].
-func (h startHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return startHandler{Handler: h.Handler.WithAttrs(attrs), starting: h.starting}
+func (h runHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return runHandler{Handler: h.Handler.WithAttrs(attrs), now: h.now}
 }
 
 // WithGroup implements [slog.Handler].
-func (h startHandler) WithGroup(name string) slog.Handler {
-	return startHandler{Handler: h.Handler.WithGroup(name), starting: h.starting}
+func (h runHandler) WithGroup(name string) slog.Handler {
+	return runHandler{Handler: h.Handler.WithGroup(name), now: h.now}
 }
 
 // debugOnly returns a logger for a part of the node of which the command itself says what a person wants to know.

@@ -21,6 +21,7 @@ func (s *session) report(ctx context.Context) error {
 	defer cancel()
 	events := make(chan p2p.PeerEvent)
 	sequence := s.node.PeerEvents(ctx)
+	s.now.reporting.Store(true)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

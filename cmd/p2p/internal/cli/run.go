@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
@@ -87,8 +87,7 @@ type session struct {
 	home    string // "" for an ephemeral node
 	started time.Time
 	notes   []string // what to say after the first lines
-	// starting is true while StartServer runs.
-	starting *atomic.Bool
+	now     *phase
 	// complaints says of peers that do not answer what a person can do about it. What "p2p run" prints, "p2p status"
 	// shows as long as it holds.
 	complaints complaints
@@ -137,8 +136,8 @@ func (a *app) newSession(opts runOptions) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{opts: opts, out: out, starting: new(atomic.Bool)}
-	s.log = newLogger(a.stderr, level, s.starting)
+	s := &session{opts: opts, out: out, now: new(phase)}
+	s.log = newLogger(a.stderr, level, s.now)
 	slog.SetDefault(s.log) // also for what libraries print by themselves
 	switch {
 	case opts.ephemeral && a.home != "":
@@ -191,9 +190,9 @@ func (s *session) startAt(listen string) error {
 	if err := node.JoinNetwork(s.opts.join...); err != nil {
 		return &usageError{err} // of a flag: nothing was opened yet
 	}
-	s.starting.Store(true)
+	s.now.starting.Store(true)
 	err := node.StartServer()
-	s.starting.Store(false)
+	s.now.starting.Store(false)
 	if err != nil {
 		return errors.Join(err, node.Close())
 	}
@@ -231,7 +230,7 @@ func (s *session) serveControl() (stop func(), err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := server.Serve(l); err != nil {
+		if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // before it has begun
 			s.log.Warn("the commands can no longer reach this node", "err", err)
 		}
 	}()
