@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	// catalogTimeout bounds the question to one neighbor who offers a service.
-	catalogTimeout = time.Second
+	// catalogTimeout bounds how long the neighbors are asked who offers a service. Those that hang must not keep a search
+	// from the table.
+	catalogTimeout = 2 * time.Second
 	// catalogsAtOnce bounds the questions of one search that are under way.
-	catalogsAtOnce = 8
+	catalogsAtOnce = 16
 )
 
 // openTable opens the node's part of the distributed table, if it was asked for.
@@ -80,7 +81,7 @@ func (r *running) offered(service string) bool {
 // askCatalogs asks all neighbors at once who offers a service, and yields what they say as it comes.
 func (r *running) askCatalogs(ctx context.Context, service string) iter.Seq[peer.AddrInfo] {
 	return func(yield func(peer.AddrInfo) bool) {
-		ctx, cancel := context.WithCancel(ctx)
+		ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		defer cancel()
@@ -89,7 +90,7 @@ func (r *running) askCatalogs(ctx context.Context, service string) iter.Seq[peer
 		slots := make(chan struct{}, catalogsAtOnce)
 		for _, p := range asked {
 			wg.Go(func() {
-				slots <- struct{}{}
+				slots <- struct{}{} // it is given back within the timeout
 				defer func() { <-slots }()
 				found <- r.askCatalog(ctx, p, service)
 			})
@@ -106,8 +107,6 @@ func (r *running) askCatalogs(ctx context.Context, service string) iter.Seq[peer
 
 // askCatalog asks one neighbor. Addresses that it has no right to name are dropped.
 func (r *running) askCatalog(ctx context.Context, p peer.ID, service string) (out []peer.AddrInfo) {
-	ctx, cancel := context.WithTimeout(ctx, catalogTimeout)
-	defer cancel()
 	from := discovery.Origin{Source: "neighbor", Scope: discovery.ScopeTo(r.host.Network(), p)} // before: it may be gone then
 	err := r.ask(p, func(cc grpc.ClientConnInterface) error {
 		found, err := neighbors.Find(ctx, cc, service, neighbors.MaxRecords)

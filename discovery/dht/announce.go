@@ -7,8 +7,12 @@ import (
 	"slices"
 	"time"
 
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	kbucket "github.com/libp2p/go-libp2p-kbucket"
 	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/multiformats/go-multihash"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 )
@@ -24,10 +28,15 @@ const (
 	// growthFirst is how soon a round follows one after which the table grew: the nodes that keep a record may be others
 	// now. It doubles each time.
 	growthFirst = 2 * time.Second
-	// The table is refreshed soon after somebody came into it, and then each refreshEvery: peers that do not answer go,
-	// and buckets are filled.
-	refreshFirst = 10 * time.Second
+	// meetAfter is when a node looks itself up, once there is somebody to ask: by then the keeper of neighbors has made
+	// the connections that it wants.
+	meetAfter = 4 * time.Second
+	// The table is refreshed after refreshFirst and then each refreshEvery: peers that do not answer go, and buckets are
+	// filled.
+	refreshFirst = time.Minute
 	refreshEvery = 10 * time.Minute
+	// nearby is how many nodes that are at hand get a record at once, before those are looked up whose task it is.
+	nearby = 3
 )
 
 // Announce sets the services that are announced from now on, while [DHT.Run] runs: those over [MaxServices] are not. A
@@ -69,7 +78,8 @@ func (d *DHT) Run(ctx context.Context) error {
 	if d.awaitReady(ctx) != nil {
 		return nil //nolint:nilerr // it was told to end
 	}
-	d.meet(ctx)
+	meet := time.NewTimer(jitter(meetAfter))
+	defer meet.Stop()
 	refresh := time.NewTimer(jitter(refreshFirst))
 	defer refresh.Stop()
 	next := time.NewTimer(0)
@@ -87,6 +97,8 @@ func (d *DHT) Run(ctx context.Context) error {
 			return nil
 		case <-d.ctx.Done():
 			return errClosed
+		case <-meet.C:
+			d.meet(ctx)
 		case <-refresh.C:
 			d.kad.RefreshRoutingTable()
 			refresh.Reset(jitter(refreshEvery))
@@ -153,5 +165,24 @@ func (d *DHT) announce(ctx context.Context, service string) error {
 		return err
 	}
 	defer done()
-	return d.kad.Provide(ctx, key(d.cfg.Network, service), true)
+	at := key(d.cfg.Network, service)
+	d.hand(ctx, at.Hash())
+	return d.kad.Provide(ctx, at, true)
+}
+
+// hand gives a record to the nearest nodes among those that are connected: most lookups meet one of them.
+func (d *DHT) hand(ctx context.Context, at multihash.Multihash) {
+	n := 0
+	for _, p := range d.kad.RoutingTable().NearestPeers(kbucket.ConvertKey(string(at)), 2*bucketSize) {
+		if d.host.Network().Connectedness(p) != network.Connected {
+			continue
+		}
+		if err := d.sender.SendMessage(ctx, p, pb.NewMessage(pb.Message_ADD_PROVIDER, at, 0)); err != nil {
+			d.log.Debug("cannot hand over a record", "source", "dht", "peer", p, "err", err)
+			continue
+		}
+		if n++; n == nearby {
+			return
+		}
+	}
 }

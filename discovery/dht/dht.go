@@ -38,8 +38,11 @@ const (
 	// MaxFound is how many peers one search yields at most.
 	MaxFound = 64
 
-	// bucketSize is Kademlia's k: a record is kept by so many nodes.
-	bucketSize = 20
+	// bucketSize is Kademlia's k: a record is kept by so many nodes, and they are asked for it. It is half of what public
+	// tables need: here a node announces its services several times an hour.
+	bucketSize = 10
+	// alpha is how many nodes a lookup asks at once.
+	alpha = 4
 	// lookupsAtOnce bounds the lookups under way.
 	lookupsAtOnce = 8
 	// lookupTimeout ends a lookup whose context has no deadline sooner.
@@ -143,6 +146,7 @@ func (d *DHT) options() []kad.Option {
 		kad.ProtocolPrefix(prefix(d.cfg.Network)),
 		kad.Mode(mode),
 		kad.BucketSize(bucketSize),
+		kad.Concurrency(alpha),
 		kad.DisableValues(),      // nobody needs them
 		kad.DisableAutoRefresh(), // see Run
 		kad.BootstrapPeersFunc(func() []peer.AddrInfo { return nil }),

@@ -87,7 +87,8 @@ func (s *sender) exchange(ctx context.Context, p peer.ID, msg *pb.Message, read 
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.d.ctx, cancel)()
-	str, err := s.open(ctx, p)
+	// The library has connected to whom it asks in a lookup. Whom it only checks may be gone by now: then it is not met.
+	str, err := s.open(ctx, p, msg.GetType() == pb.Message_ADD_PROVIDER)
 	if err != nil {
 		return err
 	}
@@ -116,9 +117,11 @@ func (s *sender) begin() bool {
 }
 
 // open opens a stream to a member.
-func (s *sender) open(ctx context.Context, p peer.ID) (network.Stream, error) {
-	if err := s.d.connect(ctx, p); err != nil {
-		return nil, err
+func (s *sender) open(ctx context.Context, p peer.ID, dial bool) (network.Stream, error) {
+	if dial {
+		if err := s.d.connect(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	str, err := s.d.host.NewStream(network.WithNoDial(ctx, "dht"), p, s.d.proto) // waits for identify
 	if err != nil {
