@@ -205,22 +205,25 @@ func (c *core) identified(p peer.ID, id identity) {
 	if e == nil || e.conns == 0 {
 		return
 	}
-	first := !e.member
 	e.identified = true
 	if id.agent != "" {
 		e.agent = id.agent
 	}
 	switch {
-	case !id.member && !first:
+	case !id.member && e.member:
 		c.reject(e, closedNotMember, errStopped)
-		return
 	case !id.member:
 		c.doubt(e)
-		return
 	case !c.allowed(p):
 		c.reject(e, closedNotAllow, errNotAllowed)
-		return
+	default:
+		c.admit(e, id)
 	}
+}
+
+// admit takes what identify says of a member.
+func (c *core) admit(e *entry, id identity) {
+	first := !e.member
 	e.member, e.wasMember, e.doubted = true, true, time.Time{}
 	if e.unwanted { // until it said this
 		e.unwanted, e.why, e.left = false, closedUnknown, nil
@@ -233,7 +236,7 @@ func (c *core) identified(p peer.ID, id identity) {
 	if id.record != nil {
 		e.record, e.seq = id.record, id.seq
 	}
-	c.do(action{kind: actAddrs, peer: p})
+	c.do(action{kind: actAddrs, peer: e.id})
 	if first {
 		e.ping = c.now.Add(c.jitter(pingFirst))
 		c.emit(PeerConnected, e, nil)
