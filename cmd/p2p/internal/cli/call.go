@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,15 +28,17 @@ type callOptions struct {
 	data    string
 	peer    string
 	header  []string
+	tags    []string
+	all     bool
 	timeout time.Duration
 	verbose bool
 }
 
 func (a *app) callCommand() *cobra.Command {
 	var opts callOptions
-	cmd := &cobra.Command{
+	cmd := a.readCommand(&cobra.Command{
 		Use:   "call package.Service/Method",
-		Short: "Call a method of a peer's service",
+		Short: "Call a method of a service, at one instance or at all",
 		Long: `Call a method and print each answer as a JSON document. The peer describes the service by
 reflection, so nothing has to be installed here.
 
@@ -43,10 +46,17 @@ reflection, so nothing has to be installed here.
 takes any number of documents, each sent as soon as it is read; without -d such a stream is empty,
 and the message of another method has no fields set.
 
-Without --peer any other node that offers the service is called, never this one. The services that
-every node has (grpc.health…, grpc.reflection…, p2p.…) need a peer.`,
+Without --peer any other node that offers the service is called, never this one; with --tag one that
+has the tags. The services that every node has (grpc.health…, grpc.reflection…, p2p.…) need a peer.
+
+With --all every instance gets the call, and each answer is a line that begins with who gave it; what
+has not answered at the --timeout counts as failed. It exits with 1 when an instance failed.
+
+JSON with --all, a line each: {"id", "name", "pinned_name", "answer": {…}}, and {…, "code", "error"}
+for an instance that failed. Without --all the answers are JSON in any case.`,
 		Example: `  p2p services call helloworld.Greeter/SayHello -d '{"name": "you"}'
   p2p services call helloworld.Greeter/SayHello --peer alice
+  p2p services call helloworld.Greeter/SayHello --all --timeout 5s
   p2p services call chat.Chat/Talk -d @ < messages.json
   p2p services call grpc.health.v1.Health/Check --peer 12D3KooW…`,
 		Args:              exactly("package.Service/Method"),
@@ -54,7 +64,9 @@ every node has (grpc.health…, grpc.reflection…, p2p.…) need a peer.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), args[0], opts, cmd.Flags().Changed("data"))
 		},
-	}
+	})
+	tagFlag(cmd, &opts.tags)
+	cmd.Flags().BoolVar(&opts.all, "all", false, "call every instance of the service")
 	cmd.Flags().StringVarP(&opts.data, "data", "d", "", "the message as `JSON`, or @ to read it from standard input")
 	cmd.Flags().StringVarP(&opts.peer, "peer", "p", "", "the `PEER` to call")
 	cmd.Flags().StringArrayVarP(&opts.header, "header", "H", nil, "`metadata` to send, as \"name: value\"; may be repeated")
@@ -73,15 +85,8 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 	if err != nil {
 		return err
 	}
-	switch {
-	case opts.timeout < 0:
-		return usagef("--timeout %s: it must not be negative", opts.timeout)
-	case opts.peer == "" && grpcstream.IsSystemService(service):
-		return usagef("every node has %s: say with --peer which one to call", service)
-	case opts.peer != "":
-		if err := checkPeer(opts.peer); err != nil {
-			return err
-		}
+	if err := opts.check(service); err != nil {
+		return err
 	}
 	if opts.timeout > 0 {
 		var cancel context.CancelFunc
@@ -93,8 +98,11 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 		in = a.stdin
 	}
 	ctx = metadata.NewOutgoingContext(ctx, header)
+	if opts.all {
+		return a.callAll(ctx, service, method, in, opts)
+	}
 	return a.withNode(ctx, func(c control.ControlServiceClient, conn *grpc.ClientConn) error {
-		targets, err := instances(ctx, c, opts.peer, service)
+		targets, err := instances(ctx, c, opts, service)
 		if err != nil {
 			return err
 		}
@@ -104,6 +112,22 @@ func (a *app) call(ctx context.Context, name string, opts callOptions, hasData b
 		}
 		return a.callMethod(ctx, conn, m, target, in, opts.verbose)
 	})
+}
+
+// check finds flags that cannot be meant.
+func (o callOptions) check(service string) error {
+	switch {
+	case o.timeout < 0:
+		return usagef("--timeout %s: it must not be negative", o.timeout)
+	case o.peer != "" && (o.all || len(o.tags) > 0):
+		return usagef("--peer names one peer: leave out --all and --tag, or --peer")
+	case o.peer == "" && grpcstream.IsSystemService(service):
+		return usagef("every node has %s: say with --peer which one to call", service)
+	case o.peer != "":
+		return checkPeer(o.peer)
+	default:
+		return checkTags(o.tags)
+	}
 }
 
 // callMethod calls a method of a peer, with the messages in in.
@@ -125,13 +149,24 @@ func (a *app) callMethod(ctx context.Context, conn *grpc.ClientConn, m *dyncall.
 	return nil
 }
 
-// instances returns whom to ask for a service: the peer that was named, or those that offer it.
-func instances(ctx context.Context, c control.ControlServiceClient, peer, service string) ([]string, error) {
-	if peer != "" {
-		return []string{peer}, nil
+// instances returns whom to ask for a service: the peer that was named, or those that offer it, the best first.
+func instances(ctx context.Context, c control.ControlServiceClient, opts callOptions, service string) ([]string, error) {
+	if opts.peer != "" {
+		return []string{opts.peer}, nil
 	}
-	res, err := c.FindInstances(ctx, &control.FindInstancesRequest{Service: service})
-	return res.GetIds(), err
+	var found []instanceJSON
+	err := eachInstance(ctx, c, &control.FindInstancesRequest{Service: service, Tags: opts.tags, Search: control.Search_SEARCH_FIRST, AskHealth: true}, func(i *control.Instance) error {
+		if !i.GetSelf() {
+			found = append(found, instanceOf(i))
+		}
+		return nil
+	})
+	slices.SortStableFunc(found, compareInstances)
+	var ids []string
+	for _, i := range found {
+		ids = append(ids, i.ID)
+	}
+	return ids, err
 }
 
 // find asks the first of the targets that answers for the method.

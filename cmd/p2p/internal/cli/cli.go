@@ -84,7 +84,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node runs at the home.`,
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(a.runCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.servicesCommand(), a.pingCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.servicesCommand(),
+		a.pubCommand(), a.subCommand(), a.queryCommand(), a.pingCommand(), a.versionCommand())
 	return root
 }
 
@@ -160,7 +161,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 func plainText(s string) string {
 	for {
 		pkg, rest, ok := strings.Cut(s, ": ")
-		if !ok || !slices.Contains([]string{"p2p", "start", "host", "discovery", "grpcstream", "nodeinfo", "control"}, pkg) {
+		if !ok || !slices.Contains([]string{"p2p", "start", "host", "discovery", "grpcstream", "nodeinfo", "broadcast", "dht", "control"}, pkg) {
 			return s
 		}
 		s = rest

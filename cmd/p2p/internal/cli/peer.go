@@ -58,17 +58,7 @@ func moment(t *timestamppb.Timestamp) *time.Time {
 	return &at
 }
 
-// label is the peer's name: as it was pinned, or in parentheses what it calls itself.
-func (p peerJSON) label() string {
-	switch {
-	case p.PinnedName != "":
-		return p.PinnedName
-	case p.Name != "":
-		return "(" + p.Name + ")"
-	default:
-		return ""
-	}
-}
+func (p peerJSON) label() string { return label(p.PinnedName, p.Name) }
 
 // address is where the peer is, short. A peer that dialed from a port of the moment is shown with the address at the same
 // host at which it listens, if that is known.
@@ -90,12 +80,7 @@ func (p peerJSON) address() string {
 	return first
 }
 
-func (p peerJSON) rtt() string {
-	if p.RTT == nil {
-		return ""
-	}
-	return time.Duration(*p.RTT * float64(time.Millisecond)).Round(10 * time.Microsecond).String()
-}
+func (p peerJSON) rtt() string { return duration(p.RTT) }
 
 func peerHeader() []string {
 	return []string{"STATE", "NAME", "ID", "ADDRESS", "VIA", "RTT", "SERVICES", "FOUND BY"}

@@ -37,6 +37,8 @@ type runOptions struct {
 	logLevel  string
 	join      []string
 	announce  []string
+	tags      []string
+	dht       bool
 	ephemeral bool
 	verbose   bool
 }
@@ -69,6 +71,8 @@ one is taken; with --listen a port that is taken is an error.`,
 	f.StringVar(&opts.network, "network", p2p.DefaultNetwork, "the network's `name`: nodes of different names never meet")
 	f.StringArrayVar(&opts.join, "join", nil, "a `place` to join: host:port, ID@host:port or a multiaddr; may be repeated")
 	f.StringArrayVar(&opts.announce, "announce", nil, "an `address`, host[:port], at which others reach this node behind a 1:1 NAT; may be repeated")
+	f.StringArrayVarP(&opts.tags, "tag", "t", nil, "a `key=value` that others choose instances by; may be repeated")
+	f.BoolVar(&opts.dht, "dht", false, "also look up and announce services in the network's DHT, for networks of more than some neighbors")
 	f.StringVar(&opts.allow, "allow", "", "a `file` with the IDs that may connect and call, one a line; reread when it changes (default everybody)")
 	f.BoolVar(&opts.ephemeral, "ephemeral", false, "a new identity, no home, nothing remembered; other commands cannot reach such a node")
 	f.StringVar(&opts.logLevel, "log-level", "warn", "the least `level` to log: debug, info, warn or error")
@@ -151,6 +155,9 @@ func (a *app) newSession(opts runOptions) (*session, error) {
 			return nil, err
 		}
 	}
+	if err := checkTags(opts.tags); err != nil {
+		return nil, err
+	}
 	if s.opts.name == "" {
 		s.opts.name = hostName()
 	}
@@ -203,10 +210,14 @@ func (s *session) startAt(listen string) error {
 func (s *session) options() []p2p.Option {
 	opts := []p2p.Option{
 		p2p.WithName(s.opts.name), p2p.WithNetwork(s.opts.network), p2p.WithAnnounce(s.opts.announce...),
+		p2p.WithTags(s.opts.tags...),
 		p2p.WithDiscovery(s.mdns), p2p.WithLogger(s.log),
 	}
 	if s.home != "" {
 		opts = append(opts, p2p.WithHome(s.home))
+	}
+	if s.opts.dht {
+		opts = append(opts, p2p.WithDHT())
 	}
 	if s.opts.allow != "" {
 		opts = append(opts, p2p.WithAllowFile(s.opts.allow))

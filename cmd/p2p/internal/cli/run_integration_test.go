@@ -190,7 +190,8 @@ func TestScreens_JSONAsDocumented(t *testing.T) {
 		{"peers", "ls", "--neighbors"},
 		{"peers", "info", id},
 		{"services", "ls"},
-		{"services", "ls", id},
+		{"services", "info", id},
+		{"services", "info", "shapes.v1.ShapeService"},
 		{"ping", id, "-c", "2", "-i", "1ms"},
 	} {
 		code, out, stderr := r.do(t, append(args, "-o", "json")...)

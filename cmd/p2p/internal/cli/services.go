@@ -2,142 +2,108 @@ package cli
 
 import (
 	"context"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/output"
+	"github.com/lynn9388/p2p/grpcstream"
 )
 
-// serviceJSON is a service and who offers it.
+// serviceJSON is a service and its instances.
 type serviceJSON struct {
-	Service string         `json:"service"`
-	Peers   []providerJSON `json:"peers"`
-}
-
-// providerJSON is one of those who offer a service.
-type providerJSON struct {
-	ID         string `json:"id"`
-	Name       string `json:"name"`
-	PinnedName string `json:"pinned_name"`
-	State      string `json:"state"`
-}
-
-// peerServiceJSON is a service of one peer with its methods.
-type peerServiceJSON struct {
-	Service string       `json:"service"`
-	Methods []methodJSON `json:"methods"`
-}
-
-// methodJSON is a method.
-type methodJSON struct {
-	Name            string `json:"name"`
-	ClientStreaming bool   `json:"client_streaming"`
-	ServerStreaming bool   `json:"server_streaming"`
+	Service   string         `json:"service"`
+	Instances []instanceJSON `json:"instances"`
 }
 
 func (a *app) servicesCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "services",
 		Short: "Show the services of the peers, and call them",
-		Args:  cobra.ArbitraryArgs,
-	}, a.servicesListCommand(), a.callCommand())
+		Long: `Show the services of the peers, and call them.
+
+A service has any number of instances: each is a peer that offers it. A peer may carry tags, key=value
+("p2p run --tag", p2p.WithTags), to tell instances apart.`,
+		Args: cobra.ArbitraryArgs,
+	}, a.servicesListCommand(), a.servicesInfoCommand(), a.servicesStatsCommand(), a.callCommand())
 }
 
 func (a *app) servicesListCommand() *cobra.Command {
-	return a.readCommand(&cobra.Command{
-		Use:     "ls [PEER]",
+	var tags []string
+	cmd := a.readCommand(&cobra.Command{
+		Use:     "ls",
 		Aliases: []string{"list"},
-		Short:   "List the services that peers offer, or those of one peer with their methods",
-		Long: `List the services that the peers offer. With PEER, ask that peer for all its services and
-their methods, those that every node has included.
+		Short:   "List the services that peers offer, with their instances",
+		Long: `List the services that the node knows of, with their instances: the peer, its tags, its health
+(serving, not serving, or failing when calls to it went wrong and it is set aside for a while), the
+path to it (direct or relay) and the last round trip. What is not known is "-".
 
-JSON: a list of {"service", "peers": [{"id", "name", "pinned_name", "state"}]}; with PEER a list of
-{"service", "methods": [{"name", "client_streaming", "server_streaming"}]}.`,
+JSON: a list of {"service", "instances": [{"id", "name", "pinned_name", "self", "tags": [], "health",
+"path", "rtt_ms", "in_flight", "set_aside_until"}]}.`,
 		Example: `  p2p services ls
-  p2p services ls 12D3KooW…`,
-		Args:              exactly("[PEER]"),
-		ValidArgsFunction: a.completePeers,
-		RunE: func(cmd *cobra.Command, args []string) error {
+  p2p services ls --tag color=blue`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, err := a.printer()
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 {
-				if err := checkPeer(args[0]); err != nil {
-					return err
-				}
+			if err := checkTags(tags); err != nil {
+				return err
 			}
 			return a.withNode(cmd.Context(), func(c control.ControlServiceClient, _ *grpc.ClientConn) error {
-				if len(args) == 1 {
-					return listServicesOf(cmd.Context(), c, out, args[0])
-				}
-				return listServices(cmd.Context(), c, out)
+				return listServices(cmd.Context(), c, out, tags)
 			})
 		},
 	})
+	tagFlag(cmd, &tags)
+	return cmd
 }
 
-func listServices(ctx context.Context, c control.ControlServiceClient, out *output.Printer) error {
-	res, err := c.ListPeers(ctx, &control.ListPeersRequest{})
+// tagFlag adds the flag that chooses among instances.
+func tagFlag(cmd *cobra.Command, tags *[]string) {
+	cmd.Flags().StringArrayVarP(tags, "tag", "t", nil, "only instances with this `key=value`; may be repeated, then all must match")
+}
+
+// checkTags finds a tag that cannot be one.
+func checkTags(tags []string) error {
+	for _, tag := range tags {
+		if err := grpcstream.CheckTag(tag); err != nil {
+			return usagef("--tag: %s", plainText(err.Error()))
+		}
+	}
+	return nil
+}
+
+func listServices(ctx context.Context, c control.ControlServiceClient, out *output.Printer, tags []string) error {
+	found := make(map[string][]instanceJSON)
+	err := eachInstance(ctx, c, &control.FindInstancesRequest{Tags: tags, AskHealth: true}, func(i *control.Instance) error {
+		found[i.GetService()] = append(found[i.GetService()], instanceOf(i))
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	providers := make(map[string][]providerJSON)
-	labels := make(map[string]string)
-	for _, p := range res.GetPeers() {
-		v := peerOf(p)
-		labels[v.ID] = v.label()
-		for _, s := range v.Services {
-			providers[s] = append(providers[s], providerJSON{ID: v.ID, Name: v.Name, PinnedName: v.PinnedName, State: v.State})
-		}
+	values := make([]serviceJSON, 0, len(found))
+	for name, instances := range found {
+		slices.SortFunc(instances, func(a, b instanceJSON) int { return strings.Compare(a.ID, b.ID) })
+		values = append(values, serviceJSON{Service: name, Instances: instances})
 	}
-	values := make([]serviceJSON, 0, len(providers))
+	slices.SortFunc(values, func(a, b serviceJSON) int { return strings.Compare(a.Service, b.Service) })
 	var rows [][]string
-	for _, s := range slices.Sorted(maps.Keys(providers)) {
-		values = append(values, serviceJSON{Service: s, Peers: providers[s]})
-		for _, p := range providers[s] {
-			rows = append(rows, []string{s, or(labels[p.ID]), p.ID, p.State})
+	for _, s := range values {
+		for _, i := range s.Instances {
+			rows = append(rows, append([]string{s.Service}, i.row()...))
 		}
 	}
 	if len(rows) == 0 && !out.IsJSON() {
+		if len(tags) > 0 {
+			return out.Printf("No instance has %s. \"p2p services ls\" shows all.\n", strings.Join(tags, " and "))
+		}
 		return out.Printf("No services yet: no peer offers one. \"p2p peers ls\" shows who is there.\n")
 	}
-	return out.Print(values, []string{"SERVICE", "NAME", "PEER", "STATE"}, rows)
-}
-
-func listServicesOf(ctx context.Context, c control.ControlServiceClient, out *output.Printer, target string) error {
-	res, err := c.ListServices(ctx, &control.ListServicesRequest{Target: target})
-	if err != nil {
-		return err
-	}
-	values := make([]peerServiceJSON, 0, len(res.GetServices()))
-	var rows [][]string
-	for _, s := range res.GetServices() {
-		v := peerServiceJSON{Service: s.GetName(), Methods: []methodJSON{}}
-		for _, m := range s.GetMethods() {
-			m := methodJSON{Name: m.GetName(), ClientStreaming: m.GetClientStreaming(), ServerStreaming: m.GetServerStreaming()}
-			v.Methods = append(v.Methods, m)
-			rows = append(rows, []string{s.GetName(), m.Name, m.shape()})
-		}
-		values = append(values, v)
-	}
-	return out.Print(values, []string{"SERVICE", "METHOD", "TAKES AND GIVES"}, rows)
-}
-
-// shape tells what goes each way.
-func (m methodJSON) shape() string {
-	switch {
-	case m.ClientStreaming && m.ServerStreaming:
-		return "many, many"
-	case m.ClientStreaming:
-		return "many, one"
-	case m.ServerStreaming:
-		return "one, many"
-	default:
-		return "one, one"
-	}
+	return out.Print(values, append([]string{"SERVICE"}, instanceHeader()...), rows)
 }

@@ -12,6 +12,7 @@ package control
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	anypb "google.golang.org/protobuf/types/known/anypb"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -25,6 +26,59 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Search tells how far to look for instances.
+type Search int32
+
+const (
+	// Only those that are known now.
+	Search_SEARCH_UNSPECIFIED Search = 0
+	// Those that are known, and while there is none, the first that is found within a few seconds.
+	Search_SEARCH_FIRST Search = 1
+	// Those that are known, and all that are found within a few seconds.
+	Search_SEARCH_ALL Search = 2
+)
+
+// Enum value maps for Search.
+var (
+	Search_name = map[int32]string{
+		0: "SEARCH_UNSPECIFIED",
+		1: "SEARCH_FIRST",
+		2: "SEARCH_ALL",
+	}
+	Search_value = map[string]int32{
+		"SEARCH_UNSPECIFIED": 0,
+		"SEARCH_FIRST":       1,
+		"SEARCH_ALL":         2,
+	}
+)
+
+func (x Search) Enum() *Search {
+	p := new(Search)
+	*p = x
+	return p
+}
+
+func (x Search) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Search) Descriptor() protoreflect.EnumDescriptor {
+	return file_cmd_p2p_internal_control_control_proto_enumTypes[0].Descriptor()
+}
+
+func (Search) Type() protoreflect.EnumType {
+	return &file_cmd_p2p_internal_control_control_proto_enumTypes[0]
+}
+
+func (x Search) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Search.Descriptor instead.
+func (Search) EnumDescriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{0}
+}
 
 // StatusRequest has no fields.
 type StatusRequest struct {
@@ -1444,11 +1498,17 @@ func (x *Method) GetServerStreaming() bool {
 	return false
 }
 
-// FindInstancesRequest names a service.
+// FindInstancesRequest says which instances to find.
 type FindInstancesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The full name of a service.
-	Service       string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// The full name of a service; empty for every service that is known.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// Only instances that have all of these tags: "key=value".
+	Tags []string `protobuf:"bytes,2,rep,name=tags,proto3" json:"tags,omitempty"`
+	// How far to look; beyond what is known it needs a service.
+	Search Search `protobuf:"varint,3,opt,name=search,proto3,enum=p2p.control.v1.Search" json:"search,omitempty"`
+	// Ask the instances that are connected for their health if it is not known.
+	AskHealth     bool `protobuf:"varint,4,opt,name=ask_health,json=askHealth,proto3" json:"ask_health,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1490,11 +1550,32 @@ func (x *FindInstancesRequest) GetService() string {
 	return ""
 }
 
-// FindInstancesResponse holds the peers, the nearest first.
+func (x *FindInstancesRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *FindInstancesRequest) GetSearch() Search {
+	if x != nil {
+		return x.Search
+	}
+	return Search_SEARCH_UNSPECIFIED
+}
+
+func (x *FindInstancesRequest) GetAskHealth() bool {
+	if x != nil {
+		return x.AskHealth
+	}
+	return false
+}
+
+// FindInstancesResponse holds an instance.
 type FindInstancesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The peer IDs.
-	Ids           []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// The instance.
+	Instance      *Instance `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1529,18 +1610,575 @@ func (*FindInstancesResponse) Descriptor() ([]byte, []int) {
 	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{24}
 }
 
-func (x *FindInstancesResponse) GetIds() []string {
+func (x *FindInstancesResponse) GetInstance() *Instance {
 	if x != nil {
-		return x.Ids
+		return x.Instance
 	}
 	return nil
+}
+
+// Instance is a peer that offers a service.
+type Instance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The full name of the service.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// Who it is.
+	Peer *Sender `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
+	// The tags of the peer: "key=value".
+	Tags []string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
+	// serving, not serving, or empty when it is not known.
+	Health string `protobuf:"bytes,4,opt,name=health,proto3" json:"health,omitempty"`
+	// How the connection goes: direct, relay, or memory for the node itself; empty when there is none.
+	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	// The last round trip.
+	Rtt *durationpb.Duration `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// How many calls of this node are in flight at it.
+	InFlight int32 `protobuf:"varint,7,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Until when it is set aside because calls to it failed; unset when it is not.
+	Aside *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=aside,proto3" json:"aside,omitempty"`
+	// Whether it is the node itself.
+	Self          bool `protobuf:"varint,9,opt,name=self,proto3" json:"self,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Instance) Reset() {
+	*x = Instance{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Instance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Instance) ProtoMessage() {}
+
+func (x *Instance) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Instance.ProtoReflect.Descriptor instead.
+func (*Instance) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Instance) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Instance) GetPeer() *Sender {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *Instance) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Instance) GetHealth() string {
+	if x != nil {
+		return x.Health
+	}
+	return ""
+}
+
+func (x *Instance) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Instance) GetRtt() *durationpb.Duration {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
+
+func (x *Instance) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Instance) GetAside() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Aside
+	}
+	return nil
+}
+
+func (x *Instance) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+// Sender is who sent something: an ID that was proved, and names for it.
+type Sender struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer ID.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What the peer calls itself: a claim.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The name that was pinned to it here.
+	PinnedName    string `protobuf:"bytes,3,opt,name=pinned_name,json=pinnedName,proto3" json:"pinned_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sender) Reset() {
+	*x = Sender{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sender) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sender) ProtoMessage() {}
+
+func (x *Sender) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sender.ProtoReflect.Descriptor instead.
+func (*Sender) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Sender) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Sender) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Sender) GetPinnedName() string {
+	if x != nil {
+		return x.PinnedName
+	}
+	return ""
+}
+
+// PublishRequest is a text to publish.
+type PublishRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic, in the first request.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The text, sent as a google.protobuf.StringValue.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishRequest) Reset() {
+	*x = PublishRequest{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishRequest) ProtoMessage() {}
+
+func (x *PublishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
+func (*PublishRequest) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PublishRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// PublishResponse tells what was published.
+type PublishResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages.
+	Messages int64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	// How many peers have joined the topic, as far as this node knows.
+	Peers         int32 `protobuf:"varint,2,opt,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResponse) Reset() {
+	*x = PublishResponse{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResponse) ProtoMessage() {}
+
+func (x *PublishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
+func (*PublishResponse) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PublishResponse) GetMessages() int64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *PublishResponse) GetPeers() int32 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+// SubscribeRequest names a topic.
+type SubscribeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeRequest) Reset() {
+	*x = SubscribeRequest{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeRequest) ProtoMessage() {}
+
+func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *SubscribeRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// SubscribeResponse is a message, or how many were missed.
+type SubscribeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who published it; unset in the first response, and when messages were missed.
+	Sender *Sender `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	// The message.
+	Body *anypb.Any `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	// When it was published, by the clock of the sender.
+	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	// How many messages were missed just before, because the reader was too slow.
+	Missed        uint64 `protobuf:"varint,4,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeResponse) Reset() {
+	*x = SubscribeResponse{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeResponse) ProtoMessage() {}
+
+func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
+func (*SubscribeResponse) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SubscribeResponse) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *SubscribeResponse) GetBody() *anypb.Any {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *SubscribeResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *SubscribeResponse) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+// QueryRequest is a question.
+type QueryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The question, sent as a google.protobuf.StringValue.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// End after so many answers; 0 for no limit.
+	Count int32 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	// How long to wait for answers.
+	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryRequest) Reset() {
+	*x = QueryRequest{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryRequest) ProtoMessage() {}
+
+func (x *QueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
+func (*QueryRequest) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *QueryRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *QueryRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *QueryRequest) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *QueryRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// QueryResponse is an answer, or why a peer gave none.
+type QueryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who answered.
+	Sender *Sender `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	// The answer.
+	Body *anypb.Any `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	// The gRPC code of an answer that failed; 0 for a good one.
+	Code int32 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
+	// What went wrong.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryResponse) Reset() {
+	*x = QueryResponse{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryResponse) ProtoMessage() {}
+
+func (x *QueryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
+func (*QueryResponse) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *QueryResponse) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *QueryResponse) GetBody() *anypb.Any {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *QueryResponse) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *QueryResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 var File_cmd_p2p_internal_control_control_proto protoreflect.FileDescriptor
 
 const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\n" +
-	"&cmd/p2p/internal/control/control.proto\x12\x0ep2p.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
+	"&cmd/p2p/internal/control/control.proto\x12\x0ep2p.control.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
 	"\rStatusRequest\"\xeb\x02\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1632,11 +2270,58 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\x06Method\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10client_streaming\x18\x02 \x01(\bR\x0fclientStreaming\x12)\n" +
-	"\x10server_streaming\x18\x03 \x01(\bR\x0fserverStreaming\"0\n" +
+	"\x10server_streaming\x18\x03 \x01(\bR\x0fserverStreaming\"\x93\x01\n" +
 	"\x14FindInstancesRequest\x12\x18\n" +
-	"\aservice\x18\x01 \x01(\tR\aservice\")\n" +
-	"\x15FindInstancesResponse\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids2\x80\a\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x12\n" +
+	"\x04tags\x18\x02 \x03(\tR\x04tags\x12.\n" +
+	"\x06search\x18\x03 \x01(\x0e2\x16.p2p.control.v1.SearchR\x06search\x12\x1d\n" +
+	"\n" +
+	"ask_health\x18\x04 \x01(\bR\taskHealth\"M\n" +
+	"\x15FindInstancesResponse\x124\n" +
+	"\binstance\x18\x01 \x01(\v2\x18.p2p.control.v1.InstanceR\binstance\"\xa0\x02\n" +
+	"\bInstance\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12*\n" +
+	"\x04peer\x18\x02 \x01(\v2\x16.p2p.control.v1.SenderR\x04peer\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x16\n" +
+	"\x06health\x18\x04 \x01(\tR\x06health\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12+\n" +
+	"\x03rtt\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x1b\n" +
+	"\tin_flight\x18\a \x01(\x05R\binFlight\x120\n" +
+	"\x05aside\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05aside\x12\x12\n" +
+	"\x04self\x18\t \x01(\bR\x04self\"M\n" +
+	"\x06Sender\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
+	"\vpinned_name\x18\x03 \x01(\tR\n" +
+	"pinnedName\":\n" +
+	"\x0ePublishRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"C\n" +
+	"\x0fPublishResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x03R\bmessages\x12\x14\n" +
+	"\x05peers\x18\x02 \x01(\x05R\x05peers\"(\n" +
+	"\x10SubscribeRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"\xb5\x01\n" +
+	"\x11SubscribeResponse\x12.\n" +
+	"\x06sender\x18\x01 \x01(\v2\x16.p2p.control.v1.SenderR\x06sender\x12(\n" +
+	"\x04body\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x04body\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06missed\x18\x04 \x01(\x04R\x06missed\"\x83\x01\n" +
+	"\fQueryRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x93\x01\n" +
+	"\rQueryResponse\x12.\n" +
+	"\x06sender\x18\x01 \x01(\v2\x16.p2p.control.v1.SenderR\x06sender\x12(\n" +
+	"\x04body\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x04body\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\x05R\x04code\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error*B\n" +
+	"\x06Search\x12\x16\n" +
+	"\x12SEARCH_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSEARCH_FIRST\x10\x01\x12\x0e\n" +
+	"\n" +
+	"SEARCH_ALL\x10\x022\xec\b\n" +
 	"\x0eControlService\x12G\n" +
 	"\x06Status\x12\x1d.p2p.control.v1.StatusRequest\x1a\x1e.p2p.control.v1.StatusResponse\x12P\n" +
 	"\tListPeers\x12 .p2p.control.v1.ListPeersRequest\x1a!.p2p.control.v1.ListPeersResponse\x12U\n" +
@@ -1649,8 +2334,11 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\x06Forget\x12\x1d.p2p.control.v1.ForgetRequest\x1a\x1e.p2p.control.v1.ForgetResponse\x12J\n" +
 	"\aPinName\x12\x1e.p2p.control.v1.PinNameRequest\x1a\x1f.p2p.control.v1.PinNameResponse\x12A\n" +
 	"\x04Ping\x12\x1b.p2p.control.v1.PingRequest\x1a\x1c.p2p.control.v1.PingResponse\x12Y\n" +
-	"\fListServices\x12#.p2p.control.v1.ListServicesRequest\x1a$.p2p.control.v1.ListServicesResponse\x12\\\n" +
-	"\rFindInstances\x12$.p2p.control.v1.FindInstancesRequest\x1a%.p2p.control.v1.FindInstancesResponseB2Z0github.com/lynn9388/p2p/cmd/p2p/internal/controlb\x06proto3"
+	"\fListServices\x12#.p2p.control.v1.ListServicesRequest\x1a$.p2p.control.v1.ListServicesResponse\x12^\n" +
+	"\rFindInstances\x12$.p2p.control.v1.FindInstancesRequest\x1a%.p2p.control.v1.FindInstancesResponse0\x01\x12L\n" +
+	"\aPublish\x12\x1e.p2p.control.v1.PublishRequest\x1a\x1f.p2p.control.v1.PublishResponse(\x01\x12R\n" +
+	"\tSubscribe\x12 .p2p.control.v1.SubscribeRequest\x1a!.p2p.control.v1.SubscribeResponse0\x01\x12F\n" +
+	"\x05Query\x12\x1c.p2p.control.v1.QueryRequest\x1a\x1d.p2p.control.v1.QueryResponse0\x01B2Z0github.com/lynn9388/p2p/cmd/p2p/internal/controlb\x06proto3"
 
 var (
 	file_cmd_p2p_internal_control_control_proto_rawDescOnce sync.Once
@@ -1664,77 +2352,105 @@ func file_cmd_p2p_internal_control_control_proto_rawDescGZIP() []byte {
 	return file_cmd_p2p_internal_control_control_proto_rawDescData
 }
 
-var file_cmd_p2p_internal_control_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_cmd_p2p_internal_control_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_cmd_p2p_internal_control_control_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_cmd_p2p_internal_control_control_proto_goTypes = []any{
-	(*StatusRequest)(nil),         // 0: p2p.control.v1.StatusRequest
-	(*StatusResponse)(nil),        // 1: p2p.control.v1.StatusResponse
-	(*Peer)(nil),                  // 2: p2p.control.v1.Peer
-	(*ListPeersRequest)(nil),      // 3: p2p.control.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),     // 4: p2p.control.v1.ListPeersResponse
-	(*WatchPeersRequest)(nil),     // 5: p2p.control.v1.WatchPeersRequest
-	(*WatchPeersResponse)(nil),    // 6: p2p.control.v1.WatchPeersResponse
-	(*GetPeerRequest)(nil),        // 7: p2p.control.v1.GetPeerRequest
-	(*GetPeerResponse)(nil),       // 8: p2p.control.v1.GetPeerResponse
-	(*ConnectRequest)(nil),        // 9: p2p.control.v1.ConnectRequest
-	(*ConnectResponse)(nil),       // 10: p2p.control.v1.ConnectResponse
-	(*DisconnectRequest)(nil),     // 11: p2p.control.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),    // 12: p2p.control.v1.DisconnectResponse
-	(*ForgetRequest)(nil),         // 13: p2p.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 14: p2p.control.v1.ForgetResponse
-	(*PinNameRequest)(nil),        // 15: p2p.control.v1.PinNameRequest
-	(*PinNameResponse)(nil),       // 16: p2p.control.v1.PinNameResponse
-	(*PingRequest)(nil),           // 17: p2p.control.v1.PingRequest
-	(*PingResponse)(nil),          // 18: p2p.control.v1.PingResponse
-	(*ListServicesRequest)(nil),   // 19: p2p.control.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),  // 20: p2p.control.v1.ListServicesResponse
-	(*Service)(nil),               // 21: p2p.control.v1.Service
-	(*Method)(nil),                // 22: p2p.control.v1.Method
-	(*FindInstancesRequest)(nil),  // 23: p2p.control.v1.FindInstancesRequest
-	(*FindInstancesResponse)(nil), // 24: p2p.control.v1.FindInstancesResponse
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(Search)(0),                   // 0: p2p.control.v1.Search
+	(*StatusRequest)(nil),         // 1: p2p.control.v1.StatusRequest
+	(*StatusResponse)(nil),        // 2: p2p.control.v1.StatusResponse
+	(*Peer)(nil),                  // 3: p2p.control.v1.Peer
+	(*ListPeersRequest)(nil),      // 4: p2p.control.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),     // 5: p2p.control.v1.ListPeersResponse
+	(*WatchPeersRequest)(nil),     // 6: p2p.control.v1.WatchPeersRequest
+	(*WatchPeersResponse)(nil),    // 7: p2p.control.v1.WatchPeersResponse
+	(*GetPeerRequest)(nil),        // 8: p2p.control.v1.GetPeerRequest
+	(*GetPeerResponse)(nil),       // 9: p2p.control.v1.GetPeerResponse
+	(*ConnectRequest)(nil),        // 10: p2p.control.v1.ConnectRequest
+	(*ConnectResponse)(nil),       // 11: p2p.control.v1.ConnectResponse
+	(*DisconnectRequest)(nil),     // 12: p2p.control.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),    // 13: p2p.control.v1.DisconnectResponse
+	(*ForgetRequest)(nil),         // 14: p2p.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 15: p2p.control.v1.ForgetResponse
+	(*PinNameRequest)(nil),        // 16: p2p.control.v1.PinNameRequest
+	(*PinNameResponse)(nil),       // 17: p2p.control.v1.PinNameResponse
+	(*PingRequest)(nil),           // 18: p2p.control.v1.PingRequest
+	(*PingResponse)(nil),          // 19: p2p.control.v1.PingResponse
+	(*ListServicesRequest)(nil),   // 20: p2p.control.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),  // 21: p2p.control.v1.ListServicesResponse
+	(*Service)(nil),               // 22: p2p.control.v1.Service
+	(*Method)(nil),                // 23: p2p.control.v1.Method
+	(*FindInstancesRequest)(nil),  // 24: p2p.control.v1.FindInstancesRequest
+	(*FindInstancesResponse)(nil), // 25: p2p.control.v1.FindInstancesResponse
+	(*Instance)(nil),              // 26: p2p.control.v1.Instance
+	(*Sender)(nil),                // 27: p2p.control.v1.Sender
+	(*PublishRequest)(nil),        // 28: p2p.control.v1.PublishRequest
+	(*PublishResponse)(nil),       // 29: p2p.control.v1.PublishResponse
+	(*SubscribeRequest)(nil),      // 30: p2p.control.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 31: p2p.control.v1.SubscribeResponse
+	(*QueryRequest)(nil),          // 32: p2p.control.v1.QueryRequest
+	(*QueryResponse)(nil),         // 33: p2p.control.v1.QueryResponse
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
+	(*anypb.Any)(nil),             // 36: google.protobuf.Any
 }
 var file_cmd_p2p_internal_control_control_proto_depIdxs = []int32{
-	25, // 0: p2p.control.v1.StatusResponse.start_time:type_name -> google.protobuf.Timestamp
-	26, // 1: p2p.control.v1.Peer.rtt:type_name -> google.protobuf.Duration
-	25, // 2: p2p.control.v1.Peer.since:type_name -> google.protobuf.Timestamp
-	2,  // 3: p2p.control.v1.ListPeersResponse.peers:type_name -> p2p.control.v1.Peer
-	2,  // 4: p2p.control.v1.WatchPeersResponse.peer:type_name -> p2p.control.v1.Peer
-	25, // 5: p2p.control.v1.WatchPeersResponse.time:type_name -> google.protobuf.Timestamp
-	2,  // 6: p2p.control.v1.GetPeerResponse.peer:type_name -> p2p.control.v1.Peer
-	25, // 7: p2p.control.v1.GetPeerResponse.start_time:type_name -> google.protobuf.Timestamp
-	2,  // 8: p2p.control.v1.ConnectResponse.peer:type_name -> p2p.control.v1.Peer
-	26, // 9: p2p.control.v1.ConnectResponse.rtt:type_name -> google.protobuf.Duration
-	26, // 10: p2p.control.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
-	21, // 11: p2p.control.v1.ListServicesResponse.services:type_name -> p2p.control.v1.Service
-	22, // 12: p2p.control.v1.Service.methods:type_name -> p2p.control.v1.Method
-	0,  // 13: p2p.control.v1.ControlService.Status:input_type -> p2p.control.v1.StatusRequest
-	3,  // 14: p2p.control.v1.ControlService.ListPeers:input_type -> p2p.control.v1.ListPeersRequest
-	5,  // 15: p2p.control.v1.ControlService.WatchPeers:input_type -> p2p.control.v1.WatchPeersRequest
-	7,  // 16: p2p.control.v1.ControlService.GetPeer:input_type -> p2p.control.v1.GetPeerRequest
-	9,  // 17: p2p.control.v1.ControlService.Connect:input_type -> p2p.control.v1.ConnectRequest
-	11, // 18: p2p.control.v1.ControlService.Disconnect:input_type -> p2p.control.v1.DisconnectRequest
-	13, // 19: p2p.control.v1.ControlService.Forget:input_type -> p2p.control.v1.ForgetRequest
-	15, // 20: p2p.control.v1.ControlService.PinName:input_type -> p2p.control.v1.PinNameRequest
-	17, // 21: p2p.control.v1.ControlService.Ping:input_type -> p2p.control.v1.PingRequest
-	19, // 22: p2p.control.v1.ControlService.ListServices:input_type -> p2p.control.v1.ListServicesRequest
-	23, // 23: p2p.control.v1.ControlService.FindInstances:input_type -> p2p.control.v1.FindInstancesRequest
-	1,  // 24: p2p.control.v1.ControlService.Status:output_type -> p2p.control.v1.StatusResponse
-	4,  // 25: p2p.control.v1.ControlService.ListPeers:output_type -> p2p.control.v1.ListPeersResponse
-	6,  // 26: p2p.control.v1.ControlService.WatchPeers:output_type -> p2p.control.v1.WatchPeersResponse
-	8,  // 27: p2p.control.v1.ControlService.GetPeer:output_type -> p2p.control.v1.GetPeerResponse
-	10, // 28: p2p.control.v1.ControlService.Connect:output_type -> p2p.control.v1.ConnectResponse
-	12, // 29: p2p.control.v1.ControlService.Disconnect:output_type -> p2p.control.v1.DisconnectResponse
-	14, // 30: p2p.control.v1.ControlService.Forget:output_type -> p2p.control.v1.ForgetResponse
-	16, // 31: p2p.control.v1.ControlService.PinName:output_type -> p2p.control.v1.PinNameResponse
-	18, // 32: p2p.control.v1.ControlService.Ping:output_type -> p2p.control.v1.PingResponse
-	20, // 33: p2p.control.v1.ControlService.ListServices:output_type -> p2p.control.v1.ListServicesResponse
-	24, // 34: p2p.control.v1.ControlService.FindInstances:output_type -> p2p.control.v1.FindInstancesResponse
-	24, // [24:35] is the sub-list for method output_type
-	13, // [13:24] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	34, // 0: p2p.control.v1.StatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	35, // 1: p2p.control.v1.Peer.rtt:type_name -> google.protobuf.Duration
+	34, // 2: p2p.control.v1.Peer.since:type_name -> google.protobuf.Timestamp
+	3,  // 3: p2p.control.v1.ListPeersResponse.peers:type_name -> p2p.control.v1.Peer
+	3,  // 4: p2p.control.v1.WatchPeersResponse.peer:type_name -> p2p.control.v1.Peer
+	34, // 5: p2p.control.v1.WatchPeersResponse.time:type_name -> google.protobuf.Timestamp
+	3,  // 6: p2p.control.v1.GetPeerResponse.peer:type_name -> p2p.control.v1.Peer
+	34, // 7: p2p.control.v1.GetPeerResponse.start_time:type_name -> google.protobuf.Timestamp
+	3,  // 8: p2p.control.v1.ConnectResponse.peer:type_name -> p2p.control.v1.Peer
+	35, // 9: p2p.control.v1.ConnectResponse.rtt:type_name -> google.protobuf.Duration
+	35, // 10: p2p.control.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
+	22, // 11: p2p.control.v1.ListServicesResponse.services:type_name -> p2p.control.v1.Service
+	23, // 12: p2p.control.v1.Service.methods:type_name -> p2p.control.v1.Method
+	0,  // 13: p2p.control.v1.FindInstancesRequest.search:type_name -> p2p.control.v1.Search
+	26, // 14: p2p.control.v1.FindInstancesResponse.instance:type_name -> p2p.control.v1.Instance
+	27, // 15: p2p.control.v1.Instance.peer:type_name -> p2p.control.v1.Sender
+	35, // 16: p2p.control.v1.Instance.rtt:type_name -> google.protobuf.Duration
+	34, // 17: p2p.control.v1.Instance.aside:type_name -> google.protobuf.Timestamp
+	27, // 18: p2p.control.v1.SubscribeResponse.sender:type_name -> p2p.control.v1.Sender
+	36, // 19: p2p.control.v1.SubscribeResponse.body:type_name -> google.protobuf.Any
+	34, // 20: p2p.control.v1.SubscribeResponse.time:type_name -> google.protobuf.Timestamp
+	35, // 21: p2p.control.v1.QueryRequest.timeout:type_name -> google.protobuf.Duration
+	27, // 22: p2p.control.v1.QueryResponse.sender:type_name -> p2p.control.v1.Sender
+	36, // 23: p2p.control.v1.QueryResponse.body:type_name -> google.protobuf.Any
+	1,  // 24: p2p.control.v1.ControlService.Status:input_type -> p2p.control.v1.StatusRequest
+	4,  // 25: p2p.control.v1.ControlService.ListPeers:input_type -> p2p.control.v1.ListPeersRequest
+	6,  // 26: p2p.control.v1.ControlService.WatchPeers:input_type -> p2p.control.v1.WatchPeersRequest
+	8,  // 27: p2p.control.v1.ControlService.GetPeer:input_type -> p2p.control.v1.GetPeerRequest
+	10, // 28: p2p.control.v1.ControlService.Connect:input_type -> p2p.control.v1.ConnectRequest
+	12, // 29: p2p.control.v1.ControlService.Disconnect:input_type -> p2p.control.v1.DisconnectRequest
+	14, // 30: p2p.control.v1.ControlService.Forget:input_type -> p2p.control.v1.ForgetRequest
+	16, // 31: p2p.control.v1.ControlService.PinName:input_type -> p2p.control.v1.PinNameRequest
+	18, // 32: p2p.control.v1.ControlService.Ping:input_type -> p2p.control.v1.PingRequest
+	20, // 33: p2p.control.v1.ControlService.ListServices:input_type -> p2p.control.v1.ListServicesRequest
+	24, // 34: p2p.control.v1.ControlService.FindInstances:input_type -> p2p.control.v1.FindInstancesRequest
+	28, // 35: p2p.control.v1.ControlService.Publish:input_type -> p2p.control.v1.PublishRequest
+	30, // 36: p2p.control.v1.ControlService.Subscribe:input_type -> p2p.control.v1.SubscribeRequest
+	32, // 37: p2p.control.v1.ControlService.Query:input_type -> p2p.control.v1.QueryRequest
+	2,  // 38: p2p.control.v1.ControlService.Status:output_type -> p2p.control.v1.StatusResponse
+	5,  // 39: p2p.control.v1.ControlService.ListPeers:output_type -> p2p.control.v1.ListPeersResponse
+	7,  // 40: p2p.control.v1.ControlService.WatchPeers:output_type -> p2p.control.v1.WatchPeersResponse
+	9,  // 41: p2p.control.v1.ControlService.GetPeer:output_type -> p2p.control.v1.GetPeerResponse
+	11, // 42: p2p.control.v1.ControlService.Connect:output_type -> p2p.control.v1.ConnectResponse
+	13, // 43: p2p.control.v1.ControlService.Disconnect:output_type -> p2p.control.v1.DisconnectResponse
+	15, // 44: p2p.control.v1.ControlService.Forget:output_type -> p2p.control.v1.ForgetResponse
+	17, // 45: p2p.control.v1.ControlService.PinName:output_type -> p2p.control.v1.PinNameResponse
+	19, // 46: p2p.control.v1.ControlService.Ping:output_type -> p2p.control.v1.PingResponse
+	21, // 47: p2p.control.v1.ControlService.ListServices:output_type -> p2p.control.v1.ListServicesResponse
+	25, // 48: p2p.control.v1.ControlService.FindInstances:output_type -> p2p.control.v1.FindInstancesResponse
+	29, // 49: p2p.control.v1.ControlService.Publish:output_type -> p2p.control.v1.PublishResponse
+	31, // 50: p2p.control.v1.ControlService.Subscribe:output_type -> p2p.control.v1.SubscribeResponse
+	33, // 51: p2p.control.v1.ControlService.Query:output_type -> p2p.control.v1.QueryResponse
+	38, // [38:52] is the sub-list for method output_type
+	24, // [24:38] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_cmd_p2p_internal_control_control_proto_init() }
@@ -1747,13 +2463,14 @@ func file_cmd_p2p_internal_control_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cmd_p2p_internal_control_control_proto_rawDesc), len(file_cmd_p2p_internal_control_control_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   25,
+			NumEnums:      1,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_cmd_p2p_internal_control_control_proto_goTypes,
 		DependencyIndexes: file_cmd_p2p_internal_control_control_proto_depIdxs,
+		EnumInfos:         file_cmd_p2p_internal_control_control_proto_enumTypes,
 		MessageInfos:      file_cmd_p2p_internal_control_control_proto_msgTypes,
 	}.Build()
 	File_cmd_p2p_internal_control_control_proto = out.File

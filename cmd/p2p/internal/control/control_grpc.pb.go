@@ -33,6 +33,9 @@ const (
 	ControlService_Ping_FullMethodName          = "/p2p.control.v1.ControlService/Ping"
 	ControlService_ListServices_FullMethodName  = "/p2p.control.v1.ControlService/ListServices"
 	ControlService_FindInstances_FullMethodName = "/p2p.control.v1.ControlService/FindInstances"
+	ControlService_Publish_FullMethodName       = "/p2p.control.v1.ControlService/Publish"
+	ControlService_Subscribe_FullMethodName     = "/p2p.control.v1.ControlService/Subscribe"
+	ControlService_Query_FullMethodName         = "/p2p.control.v1.ControlService/Query"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -64,9 +67,14 @@ type ControlServiceClient interface {
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error)
 	// ListServices lists the services of one peer with their methods, as it says itself.
 	ListServices(ctx context.Context, in *ListServicesRequest, opts ...grpc.CallOption) (*ListServicesResponse, error)
-	// FindInstances returns the peers that offer a service, and waits for the first one for a few seconds. The node
-	// itself is never among them.
-	FindInstances(ctx context.Context, in *FindInstancesRequest, opts ...grpc.CallOption) (*FindInstancesResponse, error)
+	// FindInstances sends the instances of services, each as soon as it is known.
+	FindInstances(ctx context.Context, in *FindInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindInstancesResponse], error)
+	// Publish publishes each text on the topic that the first request names, and returns when the last one was accepted.
+	Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PublishRequest, PublishResponse], error)
+	// Subscribe first sends a response without a sender, then what is published on a topic, by this node too.
+	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
+	// Query asks all who answer on a topic, and sends their answers as they come.
+	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error)
 }
 
 type controlServiceClient struct {
@@ -186,15 +194,75 @@ func (c *controlServiceClient) ListServices(ctx context.Context, in *ListService
 	return out, nil
 }
 
-func (c *controlServiceClient) FindInstances(ctx context.Context, in *FindInstancesRequest, opts ...grpc.CallOption) (*FindInstancesResponse, error) {
+func (c *controlServiceClient) FindInstances(ctx context.Context, in *FindInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindInstancesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(FindInstancesResponse)
-	err := c.cc.Invoke(ctx, ControlService_FindInstances_FullMethodName, in, out, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[1], ControlService_FindInstances_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	x := &grpc.GenericClientStream[FindInstancesRequest, FindInstancesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_FindInstancesClient = grpc.ServerStreamingClient[FindInstancesResponse]
+
+func (c *controlServiceClient) Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PublishRequest, PublishResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[2], ControlService_Publish_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PublishRequest, PublishResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_PublishClient = grpc.ClientStreamingClient[PublishRequest, PublishResponse]
+
+func (c *controlServiceClient) Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_Subscribe_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubscribeRequest, SubscribeResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_SubscribeClient = grpc.ServerStreamingClient[SubscribeResponse]
+
+func (c *controlServiceClient) Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[4], ControlService_Query_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[QueryRequest, QueryResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_QueryClient = grpc.ServerStreamingClient[QueryResponse]
 
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
@@ -225,9 +293,14 @@ type ControlServiceServer interface {
 	Ping(context.Context, *PingRequest) (*PingResponse, error)
 	// ListServices lists the services of one peer with their methods, as it says itself.
 	ListServices(context.Context, *ListServicesRequest) (*ListServicesResponse, error)
-	// FindInstances returns the peers that offer a service, and waits for the first one for a few seconds. The node
-	// itself is never among them.
-	FindInstances(context.Context, *FindInstancesRequest) (*FindInstancesResponse, error)
+	// FindInstances sends the instances of services, each as soon as it is known.
+	FindInstances(*FindInstancesRequest, grpc.ServerStreamingServer[FindInstancesResponse]) error
+	// Publish publishes each text on the topic that the first request names, and returns when the last one was accepted.
+	Publish(grpc.ClientStreamingServer[PublishRequest, PublishResponse]) error
+	// Subscribe first sends a response without a sender, then what is published on a topic, by this node too.
+	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
+	// Query asks all who answer on a topic, and sends their answers as they come.
+	Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -268,8 +341,17 @@ func (UnimplementedControlServiceServer) Ping(context.Context, *PingRequest) (*P
 func (UnimplementedControlServiceServer) ListServices(context.Context, *ListServicesRequest) (*ListServicesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListServices not implemented")
 }
-func (UnimplementedControlServiceServer) FindInstances(context.Context, *FindInstancesRequest) (*FindInstancesResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method FindInstances not implemented")
+func (UnimplementedControlServiceServer) FindInstances(*FindInstancesRequest, grpc.ServerStreamingServer[FindInstancesResponse]) error {
+	return status.Error(codes.Unimplemented, "method FindInstances not implemented")
+}
+func (UnimplementedControlServiceServer) Publish(grpc.ClientStreamingServer[PublishRequest, PublishResponse]) error {
+	return status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedControlServiceServer) Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error {
+	return status.Error(codes.Unimplemented, "method Subscribe not implemented")
+}
+func (UnimplementedControlServiceServer) Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error {
+	return status.Error(codes.Unimplemented, "method Query not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -465,23 +547,45 @@ func _ControlService_ListServices_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
-func _ControlService_FindInstances_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(FindInstancesRequest)
-	if err := dec(in); err != nil {
-		return nil, err
+func _ControlService_FindInstances_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FindInstancesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
 	}
-	if interceptor == nil {
-		return srv.(ControlServiceServer).FindInstances(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: ControlService_FindInstances_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControlServiceServer).FindInstances(ctx, req.(*FindInstancesRequest))
-	}
-	return interceptor(ctx, in, info, handler)
+	return srv.(ControlServiceServer).FindInstances(m, &grpc.GenericServerStream[FindInstancesRequest, FindInstancesResponse]{ServerStream: stream})
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_FindInstancesServer = grpc.ServerStreamingServer[FindInstancesResponse]
+
+func _ControlService_Publish_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServiceServer).Publish(&grpc.GenericServerStream[PublishRequest, PublishResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_PublishServer = grpc.ClientStreamingServer[PublishRequest, PublishResponse]
+
+func _ControlService_Subscribe_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SubscribeRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Subscribe(m, &grpc.GenericServerStream[SubscribeRequest, SubscribeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_SubscribeServer = grpc.ServerStreamingServer[SubscribeResponse]
+
+func _ControlService_Query_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(QueryRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).Query(m, &grpc.GenericServerStream[QueryRequest, QueryResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_QueryServer = grpc.ServerStreamingServer[QueryResponse]
 
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -526,15 +630,31 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListServices",
 			Handler:    _ControlService_ListServices_Handler,
 		},
-		{
-			MethodName: "FindInstances",
-			Handler:    _ControlService_FindInstances_Handler,
-		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchPeers",
 			Handler:       _ControlService_WatchPeers_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "FindInstances",
+			Handler:       _ControlService_FindInstances_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Publish",
+			Handler:       _ControlService_Publish_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Subscribe",
+			Handler:       _ControlService_Subscribe_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Query",
+			Handler:       _ControlService_Query_Handler,
 			ServerStreams: true,
 		},
 	},

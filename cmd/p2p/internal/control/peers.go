@@ -67,15 +67,8 @@ func (s *Server) ListPeers(_ context.Context, req *ListPeersRequest) (*ListPeers
 
 // WatchPeers implements ControlServiceServer.
 func (s *Server) WatchPeers(req *WatchPeersRequest, stream grpc.ServerStreamingServer[WatchPeersResponse]) error {
-	ctx, cancel := context.WithCancel(stream.Context())
+	ctx, cancel := s.untilClosing(stream.Context())
 	defer cancel()
-	go func() {
-		select {
-		case <-s.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	events := s.cfg.Node.PeerEvents(ctx) // before the list, so that nothing falls between
 	list, err := s.ListPeers(ctx, &ListPeersRequest{NeighborsOnly: req.GetNeighborsOnly()})
 	if err != nil {

@@ -5,6 +5,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"sync"
@@ -39,6 +40,7 @@ type Config struct {
 type Server struct {
 	UnimplementedControlServiceServer
 	cfg     Config
+	topics  *topics
 	grpc    *grpc.Server
 	closing chan struct{}
 	once    sync.Once
@@ -47,6 +49,7 @@ type Server struct {
 // NewServer returns a server; it does nothing until Serve.
 func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg, closing: make(chan struct{})}
+	s.topics = &topics{join: s.join}
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(rawCodec{}),
 		grpc.UnknownServiceHandler(proxy{conn: s.conn}.handle),
@@ -57,7 +60,13 @@ func NewServer(cfg Config) *Server {
 }
 
 // Serve answers on l until Shutdown, and returns nil then. It closes l.
-func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+func (s *Server) Serve(l net.Listener) error {
+	err := s.grpc.Serve(l)
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil // Shutdown came first
+	}
+	return err
+}
 
 // Shutdown ends the calls that watch, lets the others end until ctx does, and cuts the rest. It may be called more than
 // once.

@@ -109,22 +109,68 @@ func TestServer_Services(t *testing.T) {
 	if m := list.GetServices()[i].GetMethods()[1]; m.GetClientStreaming() || !m.GetServerStreaming() {
 		t.Errorf("got %v", m)
 	}
-	found, err := s.FindInstances(t.Context(), &FindInstancesRequest{Service: shapes})
-	if err != nil {
-		t.Fatal(err)
+	for _, req := range []*FindInstancesRequest{
+		{},
+		{Service: shapes},
+		{Service: shapes, Search: Search_SEARCH_FIRST},
+		{Service: shapes, Search: Search_SEARCH_ALL, AskHealth: true},
+	} {
+		found, err := s.instances(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(found) != 1 {
+			t.Fatalf("%v: got %v", req, found)
+		}
+		i := found[0]
+		if i.GetService() != shapes || i.GetPeer().GetId() != s.otherID() || i.GetPeer().GetName() != "twin" || i.GetPath() != "direct" {
+			t.Errorf("%v: got %v", req, i)
+		}
+		if req.GetAskHealth() && i.GetHealth() != "serving" {
+			t.Errorf("the health is %q", i.GetHealth())
+		}
 	}
-	if diff := cmp.Diff([]string{s.otherID()}, found.GetIds()); diff != "" {
-		t.Error(diff)
+}
+
+// instances returns all that FindInstances sends.
+func (s *served) instances(ctx context.Context, req *FindInstancesRequest) ([]*Instance, error) {
+	stream, err := s.FindInstances(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	var out []*Instance
+	for {
+		res, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, res.GetInstance())
 	}
 }
 
 func TestServer_FindInstancesGivesUpAndSaysWhatToDo(t *testing.T) {
 	s := newServed(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	// The call's own deadline ends the wait as well.
-	if _, err := s.FindInstances(ctx, &FindInstancesRequest{Service: "no.Such"}); err == nil {
-		t.Error("found a service that nobody offers")
+	for _, search := range []Search{Search_SEARCH_FIRST, Search_SEARCH_ALL} {
+		_, err := s.instances(t.Context(), &FindInstancesRequest{Service: "no.Such", Search: search})
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no other node offers no.Such") || !strings.Contains(err.Error(), "p2p services ls") {
+			t.Errorf("%s: %v", search, err)
+		}
+	}
+	// Without a search nobody is no error.
+	for _, service := range []string{"", "no.Such"} {
+		if found, err := s.instances(t.Context(), &FindInstancesRequest{Service: service, Tags: []string{"a=b"}}); err != nil || len(found) > 0 {
+			t.Errorf("%q: got %v, %v", service, found, err)
+		}
+	}
+	_, err := s.instances(t.Context(), &FindInstancesRequest{Service: shapes, Search: Search_SEARCH_FIRST, Tags: []string{"a=b", "c=d"}})
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "with the tags a=b, c=d") {
+		t.Errorf("with tags: %v", err)
+	}
+	if _, err := s.instances(t.Context(), &FindInstancesRequest{Tags: []string{"nonsense"}}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a bad tag: %v", err)
 	}
 }
 

@@ -57,6 +57,23 @@ func (p *Printer) Line(value any, format string, args ...any) error {
 	return p.Printf(format+"\n", args...)
 }
 
+// Text writes value as a JSON document in one line, or the text with its arguments and behind it a body that a peer chose:
+// all of it, with its line feeds. Only the first line begins at the margin. In JSON every string keeps its meaning.
+func (p *Printer) Text(value any, body, format string, args ...any) error {
+	if !p.json {
+		body = strings.NewReplacer("\n", "\n    ", "\t", " ").Replace(safetext.CleanLines(strings.TrimRight(body, "\n")))
+		_, err := fmt.Fprintf(p.w, format+"%s\n", append(Safe(args), body)...)
+		return err
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return err
+	}
+	return p.Document(b.Bytes())
+}
+
 // Rows writes aligned columns. The header may be nil.
 func (p *Printer) Rows(header []string, rows [][]string) error {
 	w := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)

@@ -19,10 +19,13 @@ import (
 // Server serves ShapeService.
 type Server struct {
 	UnimplementedShapeServiceServer
+	Name       string             // for "only NAME"
+	SetServing func(serving bool) // for "serving" and "not serving"; may be nil
 }
 
-// One implements ShapeServiceServer. It sends the metadata entry "x-echo" back as header and as trailer.
-func (Server) One(ctx context.Context, req *OneRequest) (*OneResponse, error) {
+// One implements ShapeServiceServer. It sends the metadata entry "x-echo" back as header and as trailer. Some texts have
+// it fail, wait, or change its health; "only NAME" fails at servers of another name.
+func (s Server) One(ctx context.Context, req *OneRequest) (*OneResponse, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, v := range md.Get("x-echo") {
 		_ = grpc.SetHeader(ctx, metadata.Pairs("x-echo-header", v))
@@ -41,9 +44,16 @@ func (Server) One(ctx context.Context, req *OneRequest) (*OneResponse, error) {
 				return nil, status.Error(codes.InvalidArgument, "reserved metadata arrived: "+k)
 			}
 		}
+	case "serving", "not serving":
+		if s.SetServing != nil {
+			s.SetServing(req.GetText() == "serving")
+		}
 	case "wait":
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	if name, ok := strings.CutPrefix(req.GetText(), "only "); ok && name != s.Name {
+		return nil, status.Errorf(codes.NotFound, "this is %s", s.Name)
 	}
 	return &OneResponse{Text: req.GetText()}, nil
 }
