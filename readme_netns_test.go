@@ -17,10 +17,10 @@ import (
 	"github.com/lynn9388/p2p/internal/netns"
 )
 
-// readmeBlocks returns the README's fenced blocks of one language.
-func readmeBlocks(t *testing.T, language string) []string {
+// blocks returns the fenced blocks of one language in a document.
+func blocks(t *testing.T, path, language string) []string {
 	t.Helper()
-	text, err := os.ReadFile("README.md")
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,28 +31,44 @@ func readmeBlocks(t *testing.T, language string) []string {
 		}
 	}
 	if len(out) == 0 {
-		t.Fatalf("the README has no block of %s", language)
+		t.Fatalf("%s has no block of %s", path, language)
 	}
 	return out
 }
 
-// The examples are programs that tests run, so a snippet that stands in one of them works.
-func TestReadme_SnippetsStandInTheExamples(t *testing.T) {
-	var examples []string
-	err := filepath.WalkDir("examples", func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || filepath.Ext(path) != ".go" {
-			return err
+// The examples are programs that tests run, so a snippet that stands in one of them works, and so does one that stands
+// in a test of the documents.
+func TestDocs_SnippetsStandInWhatTestsRun(t *testing.T) {
+	programs, err := filepath.Glob("docs_*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir("examples", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".go" {
+			programs = append(programs, path)
 		}
-		text, err := os.ReadFile(path)
-		examples = append(examples, string(text))
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, snippet := range readmeBlocks(t, "go") {
-		if !slices.ContainsFunc(examples, func(e string) bool { return strings.Contains(e, snippet) }) {
-			t.Errorf("in no example:\n%s", snippet)
+	var texts []string
+	for _, path := range programs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(text))
+	}
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range append(documents, "README.md") {
+		for _, snippet := range blocks(t, doc, "go") {
+			if !slices.ContainsFunc(texts, func(p string) bool { return strings.Contains(p, snippet) }) {
+				t.Errorf("%s: no program that a test runs has\n%s", doc, snippet)
+			}
 		}
 	}
 }
@@ -164,7 +180,7 @@ func TestReadme_EveryCommandWorks(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, block := range readmeBlocks(t, "sh") {
+	for _, block := range blocks(t, "README.md", "sh") {
 		for line := range strings.Lines(block) {
 			line, _, _ = strings.Cut(line, " #")
 			line = strings.TrimSpace(line)
@@ -173,7 +189,7 @@ func TestReadme_EveryCommandWorks(t *testing.T) {
 			}
 		}
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "allowed.txt"), []byte(readmeBlocks(t, "text")[0]), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "allowed.txt"), []byte(blocks(t, "README.md", "text")[0]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -206,6 +222,15 @@ func TestReadme_EveryCommandWorks(t *testing.T) {
 	if got := s.output("p2p services ls", "first"); !strings.Contains(got, "hello.v1.GreeterService") {
 		t.Errorf("services ls: %s", got)
 	}
+	if got := s.output("p2p services call hello.v1.GreeterService/Greet --all -d '{\"name\": \"all of you\"}'", "first"); !strings.Contains(got, "Hello all of you, you call from 12D3Koo") {
+		t.Errorf("services call --all: %s", got)
+	}
+	heard := s.begin("p2p sub news", "second")
+	heard("subscribed to news")
+	if got := s.output("p2p pub news 'the kettle boils'", "first"); !strings.Contains(got, "published 1 message on news") {
+		t.Errorf("pub: %s", got)
+	}
+	heard(`12D3Koo\w+  the kettle boils`)
 	if got := s.output("p2p status", "first"); !regexp.MustCompile(`(?m)^peers +[1-9]`).MatchString(got) {
 		t.Errorf("status: %s", got)
 	}
