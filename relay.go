@@ -140,9 +140,7 @@ func (r *running) addrs() []ma.Multiaddr {
 
 // logStart tells a person where the node listens and to whom it is open.
 func (r *running) logStart() {
-	reach := addr.Unusable
 	for _, a := range host.Addrs(r.host) {
-		reach = max(reach, addr.ScopeOf(a))
 		if hp, ok := addr.HostPort(a); ok {
 			r.log.Debug("address", "addr", hp, "proto", a.String())
 		}
@@ -152,11 +150,13 @@ func (r *running) logStart() {
 		listen = at + ":" + listenPort(r.host)
 	}
 	at := []any{"addr", listen, "peer", r.host.ID().String()}
-	if reach <= addr.Loopback {
+	// Judged by where it listens: the addresses of now may be all loopback because the cable is out.
+	local := len(r.node.config.announce) == 0 && addr.LoopbackOnly(r.host.Network().ListenAddresses())
+	if local {
 		at = append(at, "reach", "this machine only")
 	}
 	r.log.Info("listening", at...)
-	r.log.Info("open", "to", r.node.config.access(reach <= addr.Loopback))
+	r.log.Info("open", "to", r.node.config.access(local))
 }
 
 // access says in a few words who may connect and call.

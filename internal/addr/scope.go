@@ -3,6 +3,7 @@ package addr
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -116,6 +117,12 @@ func ScopeOf(a ma.Multiaddr) Scope {
 		return Unusable
 	}
 	return IPScope(ip)
+}
+
+// LoopbackOnly tells whether addresses to listen at are of this machine alone, whatever interfaces come up; an
+// unspecified one is not.
+func LoopbackOnly(listen []ma.Multiaddr) bool {
+	return !slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return ScopeOf(a) != Loopback })
 }
 
 // String names the scope for logs.

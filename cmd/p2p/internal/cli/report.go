@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	ma "github.com/multiformats/go-multiaddr"
-
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/internal/addr"
 )
@@ -121,12 +119,7 @@ func (s *session) ports() []string {
 
 // localOnly tells whether only this machine reaches the node, now and whatever interfaces come up.
 func (s *session) localOnly() bool {
-	return len(s.opts.announce) == 0 && loopbackOnly(s.node.Host().Network().ListenAddresses())
-}
-
-// loopbackOnly tells whether addresses to listen at are of this machine alone; an unspecified one is not.
-func loopbackOnly(listen []ma.Multiaddr) bool {
-	return !slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return addr.ScopeOf(a) != addr.Loopback })
+	return len(s.opts.announce) == 0 && addr.LoopbackOnly(s.node.Host().Network().ListenAddresses())
 }
 
 // seen is what was printed as being there, so that nothing is announced twice.
