@@ -20,6 +20,39 @@
 //
 // NewChannel makes the one channel a node needs: it calls services by name or by peer, over one tunnel to each.
 //
+// # Choosing
+//
+// A [Channel] knows the instances of a service from libp2p's identify, with their tags, and while it knows none it has
+// them looked for ([ChannelConfig.Find]). Among them, or those that a [Selector] tells, it chooses for each call:
+//
+//   - one that says that it is serving. Each instance of a service that is called is asked once for each tunnel, by a
+//     Watch of grpc.health.v1; what it says counts from the moment it arrives. One that does not speak of the service is
+//     taken for serving; one that has just been connected gets no call before it has answered, or for a second;
+//   - over a direct connection if there is any, else over a relay. When a relayed peer is connected directly, new calls
+//     move there, and those under way end where they are;
+//   - not one that was set aside. After three calls in a row that ended with Unavailable, or with nothing heard until
+//     their deadline, a peer passes its turns on for 1 s, doubled each time up to 30 s, then gets one call to try. At most
+//     half of those that could take a call are set aside;
+//   - of these each in its turn, or the nearest. One with 16 or more calls in flight, and twice as many as the one with
+//     the fewest, or with 100, lets that one take the call; the nearest does so at 100.
+//
+// The host's own instance is one of them, called in memory. Peers are connected as calls need them. A call to a named
+// peer goes there, whatever its health.
+//
+// # What is tried again
+//
+// A call that no instance has got is held, and goes to another one, as long as the discovery timeout and its deadline
+// allow: while nobody is known or connected, when a dial fails, and when a tunnel is gone by the time the call is put on
+// it. The same holds, once, for a call that an instance refused unseen: one that came when it was about to leave. So an
+// instance that leaves by [Server.Shutdown] fails no call: it withdraws its announcement, says that it is not serving,
+// ends its tunnels for new calls, and lets those under way end.
+//
+// A call that an instance may have got is not made again by itself: those in flight on an instance that dies fail with
+// Unavailable. Two things change that. [Repeatable] has one call made again, at most twice and on instances not yet
+// tried, after Unavailable from whatever source: a unary call, or a stream of answers to one request before the first of
+// them. A retryPolicy in [ChannelConfig.ServiceConfig] does it for whole methods, by gRPC's rules. No other error is
+// tried again, neither DeadlineExceeded nor ResourceExhausted.
+//
 // # The parts
 //
 // The parts work on their own with an ordinary [google.golang.org/grpc.Server] or
