@@ -23,6 +23,7 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -60,7 +61,7 @@ func TestAccess_AnUnlistedPeerGetsNothingButTheHandshake(t *testing.T) {
 	pb.RegisterGreeterServiceServer(n, greeter{})
 	start(t, n)
 	h, _ := stranger(t, n) // the dialer's side of a handshake may end before the other refuses
-	eventually(t, 5*time.Second, func() string {
+	poll.Until(t, 5*time.Second, func() string {
 		if c := h.Network().ConnsToPeer(n.ID()); len(c) > 0 {
 			return fmt.Sprintf("still connected: %v", c)
 		}

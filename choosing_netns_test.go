@@ -22,6 +22,7 @@ import (
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -294,7 +295,7 @@ func playCaller(t *testing.T) {
 			_, _ = fmt.Sscan(words[1], &count)
 			over, cancel := context.WithCancel(t.Context())
 			cancel()
-			eventually(t, 20*time.Second, func() string {
+			poll.Until(t, 20*time.Second, func() string {
 				known := 0
 				for _, err := range node.Instances(over, greeterName) {
 					if err == nil {

@@ -29,6 +29,7 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -165,7 +166,7 @@ func cycles(t *testing.T, transport string, times int) {
 			t.Error(err)
 		}
 		// A connection that was on its way in when the node closed is counted until its handshake has failed.
-		eventually(t, 10*time.Second, func() string {
+		poll.Until(t, 10*time.Second, func() string {
 			if got := counted(counts); got != (network.ScopeStat{}) {
 				return fmt.Sprintf("the client's resource manager counts %+v after its end", got)
 			}

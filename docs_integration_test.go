@@ -16,6 +16,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/broadcast"
 	"github.com/lynn9388/p2p/protocols/message"
@@ -90,7 +91,7 @@ func TestDocs_Services(t *testing.T) {
 	if got, err := docTag(t.Context(), nodes[0]); err != nil || !strings.HasPrefix(got, "node") {
 		t.Errorf("tag: %q, %v", got, err)
 	}
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		var b syncBuilder
 		docInstances(t.Context(), nodes[0], &b)
 		if n := len(regexp.MustCompile(`(?m)^12D3Koo\w+ \[zone=attic\] .* <nil>$`).FindAllString(b.String(), -1)); n != 2 {
@@ -184,7 +185,7 @@ func TestDocs_Broadcast(t *testing.T) {
 	if err := docPublish(ctx, nodes[0]); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if want := nodes[0].ID().String() + " hello\n"; b.String() != want {
 			return "heard " + b.String()
 		}
@@ -203,7 +204,7 @@ func TestDocs_Query(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 20*time.Second, func() string {
+	poll.Until(t, 20*time.Second, func() string {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var b syncBuilder

@@ -11,6 +11,7 @@ import (
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/discovery/mdns"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -71,7 +72,7 @@ func TestFind_AWithdrawnServiceIsNotCalled(t *testing.T) {
 				t.Error(err)
 			}
 			gone := time.Now()
-			eventually(t, within*slack, func() string {
+			poll.Until(t, within*slack, func() string {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 				defer cancel()
 				for i := range nodes[0].Instances(ctx, "hello.v1.GreeterService") {
@@ -117,7 +118,7 @@ func TestFind_NetworksOfDifferentNamesNeverMeet(t *testing.T) {
 			nodes[w] = append(nodes[w], n)
 		}
 	}
-	eventually(t, 30*time.Second, func() string {
+	poll.Until(t, 30*time.Second, func() string {
 		for _, of := range nodes {
 			for i, n := range of {
 				if got := len(neighborsOf(n)); got != 2 {

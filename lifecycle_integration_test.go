@@ -16,6 +16,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -238,7 +239,7 @@ func TestNode_CloseAndRunTellOfCanceledCalls(t *testing.T) {
 			defer cancel()
 			done := make(chan error, 1)
 			go func() { done <- live(ctx, n) }()
-			eventually(t, 10*time.Second, func() string {
+			poll.Until(t, 10*time.Second, func() string {
 				if n.ID() == "" {
 					return "the node did not start"
 				}

@@ -20,6 +20,7 @@ import (
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -197,7 +198,7 @@ func TestLoad_APeerOfAnotherNetworkHandsInNothing(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if len(h.Network().ConnsToPeer(nodes[0].ID())) > 0 {
 			return "the peer of another network was not let go"
 		}

@@ -17,24 +17,9 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
-
-// eventually polls until ok says "", and fails with what it said last when the time is up.
-func eventually(t *testing.T, within time.Duration, ok func() string) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		why := ok()
-		if why == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %s", within, why)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
 
 // neighborsOf are the neighbors that a node has now.
 func neighborsOf(n *p2p.Node) []peer.ID {
@@ -83,7 +68,7 @@ func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
 		nodes = append(nodes, n)
 	}
 	began := time.Now()
-	eventually(t, 2*time.Minute, func() string {
+	poll.Until(t, 2*time.Minute, func() string {
 		for i, n := range nodes {
 			if c := len(neighborsOf(n)); c < 5 || c > 20 {
 				return fmt.Sprintf("node %d has %d neighbors of %d known, want between 5 and 20", i, c, len(n.Peers()))
@@ -105,7 +90,7 @@ func TestNetwork_FiftyNodesToldOfTheFirstOnly(t *testing.T) {
 		}
 	}
 	began = time.Now()
-	eventually(t, 2*time.Minute, func() string {
+	poll.Until(t, 2*time.Minute, func() string {
 		if !connected(rest) {
 			return "the rest is not connected"
 		}

@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -61,7 +62,7 @@ func TestPins_AChangedIdentityIsRefused(t *testing.T) {
 	pinned := []*p2p.Node{join(p2p.WithHome(homes[0]), logs[0].logger()), join(p2p.WithHome(homes[1]))}
 	plain := join(logs[2].logger())
 	for _, n := range append(pinned, plain) {
-		eventually(t, 20*time.Second, neighborOf(n, old))
+		poll.Until(t, 20*time.Second, neighborOf(n, old))
 	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
@@ -75,7 +76,7 @@ func TestPins_AChangedIdentityIsRefused(t *testing.T) {
 	pinned[1] = join(p2p.WithHome(homes[1]), logs[1].logger())
 	for i, n := range pinned {
 		var err string
-		eventually(t, 20*time.Second, func() string {
+		poll.Until(t, 20*time.Second, func() string {
 			if err = logs[i].with("refused"); err == "" {
 				return "it refuses nobody"
 			}
@@ -93,7 +94,7 @@ func TestPins_AChangedIdentityIsRefused(t *testing.T) {
 	}
 
 	// A node without a home remembers nothing, and one that was told to forget accepts.
-	eventually(t, 20*time.Second, neighborOf(plain, second.ID()))
+	poll.Until(t, 20*time.Second, neighborOf(plain, second.ID()))
 	if line := logs[2].with(second.ID().String()); !strings.Contains(line, old.String()) {
 		t.Errorf("the node without a home warned of the change with %q", line)
 	}
@@ -101,7 +102,7 @@ func TestPins_AChangedIdentityIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	eventually(t, 45*time.Second, neighborOf(pinned[0], second.ID()))
+	poll.Until(t, 45*time.Second, neighborOf(pinned[0], second.ID()))
 	say("accepted %v after Forget", time.Since(began).Round(time.Millisecond))
 	if neighborOf(pinned[1], second.ID())() == "" {
 		t.Error("the node that did not forget took the other identity for its neighbor")

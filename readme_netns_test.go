@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/poll"
 )
 
 // blocks returns the fenced blocks of one language in a document.
@@ -163,7 +164,7 @@ func (s *session) begin(line, home string) (wait func(pattern string)) {
 	})
 	return func(pattern string) {
 		s.t.Helper()
-		eventually(s.t, 20*time.Second, func() string {
+		poll.Until(s.t, 20*time.Second, func() string {
 			mu.Lock()
 			defer mu.Unlock()
 			if regexp.MustCompile(pattern).MatchString(text.String()) {

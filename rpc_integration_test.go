@@ -18,6 +18,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -79,7 +80,7 @@ func TestNode_CallsByServiceAndByPeer(t *testing.T) {
 		}
 	}
 
-	eventually(t, 5*time.Second, func() string {
+	poll.Until(t, 5*time.Second, func() string {
 		if got := len(known(nodes[0], "hello.v1.GreeterService")); got != 2 {
 			return fmt.Sprintf("%d instances are known, want 2", got)
 		}
@@ -270,7 +271,7 @@ func TestNode_RunEndsWithItsContext(t *testing.T) {
 	n := p2p.NewNode("localhost:0", p2ptest.Options(p2ptest.Network())...)
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if n.ID() == "" {
 			return "the node did not start"
 		}

@@ -17,6 +17,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/poll"
 )
 
 const local = "127.0.0.1:0"
@@ -84,9 +85,9 @@ func TestJoin_AnyStartOrder(t *testing.T) {
 		return n
 	}
 	b, c := join(local), join(local)
-	eventually(t, 5*time.Second, neighbors(0, b, c))
+	poll.Until(t, 5*time.Second, neighbors(0, b, c))
 	a := join("127.0.0.1:" + port) // joins through itself, which is ignored
-	t.Logf("neighbors after %v", eventually(t, 20*time.Second, neighbors(2, a, b, c)))
+	t.Logf("neighbors after %v", poll.Until(t, 20*time.Second, neighbors(2, a, b, c)))
 }
 
 func TestJoin_RestartedSeedIsTakenBackWithOneWarning(t *testing.T) {
@@ -98,14 +99,14 @@ func TestJoin_RestartedSeedIsTakenBackWithOneWarning(t *testing.T) {
 	c := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, local)
 	must(t, b.b.Join("localhost:"+port))
 	must(t, c.b.Join("localhost:"+port))
-	eventually(t, 20*time.Second, neighbors(2, first, b, c))
+	poll.Until(t, 20*time.Second, neighbors(2, first, b, c))
 	old := first.h.ID()
 	first.stop()
-	eventually(t, 20*time.Second, neighbors(1, b, c))
+	poll.Until(t, 20*time.Second, neighbors(1, b, c))
 	again := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, "127.0.0.1:"+port)
-	t.Logf("back after %v", eventually(t, 30*time.Second, neighbors(2, again, b, c)))
+	t.Logf("back after %v", poll.Until(t, 30*time.Second, neighbors(2, again, b, c)))
 	// It may have been heard of from the others first.
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if got := log.all(); len(got) != 1 || !strings.Contains(got[0], old.String()) || !strings.Contains(got[0], again.h.ID().String()) {
 			return fmt.Sprintf("warnings %q, want one that names both", got)
 		}
@@ -120,7 +121,7 @@ func TestJoin_WrongIDIsNamedAndNotTrusted(t *testing.T) {
 	b := w.add(t, host.Config{}, KeeperConfig{Logger: slog.New(&log)}, BootstrapConfig{}, local)
 	want := testID(t)
 	must(t, b.b.Join(want.String()+"@127.0.0.1:"+listenPort(a.h)))
-	eventually(t, 20*time.Second, func() string {
+	poll.Until(t, 20*time.Second, func() string {
 		if log.containing("want "+want.String()+", got "+a.h.ID().String()) == 0 {
 			return fmt.Sprintf("warnings %q", log.all())
 		}
@@ -142,11 +143,11 @@ func TestKeeper_RedialsOneThatComesBack(t *testing.T) {
 	a := w.add(t, host.Config{Identity: key}, KeeperConfig{}, BootstrapConfig{}, "127.0.0.1:"+port)
 	b := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, local)
 	must(t, b.k.Connect(t.Context(), peer.AddrInfo{ID: a.h.ID(), Addrs: a.h.Addrs()}))
-	eventually(t, 10*time.Second, neighbors(1, a, b))
+	poll.Until(t, 10*time.Second, neighbors(1, a, b))
 	a.stop()
-	eventually(t, 10*time.Second, neighbors(0, b))
+	poll.Until(t, 10*time.Second, neighbors(0, b))
 	again := w.add(t, host.Config{Identity: key}, KeeperConfig{}, BootstrapConfig{}, "127.0.0.1:"+port)
-	t.Logf("back after %v", eventually(t, 20*time.Second, neighbors(1, again, b)))
+	t.Logf("back after %v", poll.Until(t, 20*time.Second, neighbors(1, again, b)))
 }
 
 func TestKeeper_StrangersAreLetGo(t *testing.T) {
@@ -157,7 +158,7 @@ func TestKeeper_StrangersAreLetGo(t *testing.T) {
 	if err := a.k.Connect(t.Context(), peer.AddrInfo{ID: other.h.ID(), Addrs: other.h.Addrs()}); err == nil {
 		t.Error("a peer of another network was accepted")
 	}
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if n := len(a.h.Network().Conns()); n > 0 {
 			return "the stranger is still connected"
 		}
@@ -169,7 +170,7 @@ func TestKeeper_StrangersAreLetGo(t *testing.T) {
 		t.Errorf("%d records, want that of the friend", len(got))
 	}
 	denied.Store(true)
-	t.Logf("cut off after %v", eventually(t, 10*time.Second, neighbors(0, a)))
+	t.Logf("cut off after %v", poll.Until(t, 10*time.Second, neighbors(0, a)))
 	if got := a.k.Records(MaxRecords, "", Loopback); len(got) != 0 {
 		t.Errorf("%d records of one who is not allowed", len(got))
 	}
@@ -181,9 +182,9 @@ func TestKeeper_DisconnectAndForget(t *testing.T) {
 	b := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, local)
 	info := peer.AddrInfo{ID: b.h.ID(), Addrs: b.h.Addrs()}
 	must(t, a.k.Connect(t.Context(), info))
-	eventually(t, 10*time.Second, neighbors(1, a, b))
+	poll.Until(t, 10*time.Second, neighbors(1, a, b))
 	must(t, a.k.Disconnect(b.h.ID()))
-	eventually(t, 10*time.Second, neighbors(0, a, b))
+	poll.Until(t, 10*time.Second, neighbors(0, a, b))
 	if p, ok := a.k.Peer(b.h.ID()); !ok || p.State == Neighbor {
 		t.Errorf("after Disconnect: %+v, %v", p, ok)
 	}
@@ -195,7 +196,7 @@ func TestKeeper_DisconnectAndForget(t *testing.T) {
 		t.Error("an unknown peer was forgotten")
 	}
 	must(t, a.k.Connect(t.Context(), info))
-	eventually(t, 10*time.Second, neighbors(1, a, b))
+	poll.Until(t, 10*time.Second, neighbors(1, a, b))
 }
 
 func TestKeeper_ConnectErrorsSayWhy(t *testing.T) {
@@ -262,7 +263,7 @@ func TestKeeper_BadAddressesAreNotDialed(t *testing.T) {
 	key := testKey(t)
 	id, _ := peer.IDFromPrivateKey(key)
 	k.Found(peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{addrOf("/ip4/9.9.9.9/tcp/1")}}, Origin{Source: "stranger", Scope: Public})
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if g.dials.Load() == 0 {
 			return "nothing was dialed"
 		}
@@ -283,7 +284,7 @@ func TestKeeper_IdentifyCannotNameNarrowAddresses(t *testing.T) {
 		return addrs
 	})}}, KeeperConfig{}, BootstrapConfig{}, local)
 	must(t, a.k.Connect(t.Context(), peer.AddrInfo{ID: b.h.ID(), Addrs: []ma.Multiaddr{addrOf("/ip4/127.0.0.1/tcp/" + listenPort(b.h))}}))
-	eventually(t, 5*time.Second, func() string {
+	poll.Until(t, 5*time.Second, func() string {
 		addrs := a.h.Peerstore().Addrs(b.h.ID())
 		if len(addrs) > MaxAddrs+1 {
 			return fmt.Sprintf("the peerstore has %d addresses", len(addrs))
@@ -308,7 +309,7 @@ func TestKeeper_CloneIsNamedOnBoth(t *testing.T) {
 	a.k.Found(peer.AddrInfo{ID: b.h.ID(), Addrs: b.h.Addrs()}, from)
 	b.k.Found(peer.AddrInfo{ID: a.h.ID(), Addrs: a.h.Addrs()}, from)
 	a.k.Found(peer.AddrInfo{ID: a.h.ID(), Addrs: a.h.Addrs()}, from) // its own echo
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		for i := range logs {
 			if logs[i].containing("was copied") != 1 {
 				return fmt.Sprintf("node %d warned %q", i, logs[i].all())

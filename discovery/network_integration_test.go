@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/poll"
 )
 
 const testMember protocol.ID = "/p2p/test/grpc/1.0.0"
@@ -122,21 +123,6 @@ func (w *netw) healthy(low, high int) string {
 	return connectedGraph(graph)
 }
 
-func eventually(tb testing.TB, limit time.Duration, what func() string) time.Duration {
-	tb.Helper()
-	start := time.Now()
-	for {
-		problem := what()
-		if problem == "" {
-			return time.Since(start)
-		}
-		if time.Since(start) > limit {
-			tb.Fatalf("after %v: %s", limit, problem)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
 func listenPort(h corehost.Host) string {
 	for _, a := range h.Network().ListenAddresses() {
 		if p, err := a.ValueForProtocol(ma.P_TCP); err == nil {
@@ -160,7 +146,7 @@ func TestNetwork_FiftyNodesToldOfOne(t *testing.T) {
 		}
 	}
 	// Ten seconds on a machine with nothing else to do; the rest is for those that have.
-	t.Logf("whole after %v", eventually(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))
+	t.Logf("whole after %v", poll.Until(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))
 	var all []*node
 	for _, n := range w.nodes {
 		all = append(all, n)
@@ -168,5 +154,5 @@ func TestNetwork_FiftyNodesToldOfOne(t *testing.T) {
 	for _, n := range all[:10] {
 		n.stop()
 	}
-	t.Logf("whole again after %v", eventually(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))
+	t.Logf("whole again after %v", poll.Until(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))
 }

@@ -20,6 +20,7 @@ import (
 	madns "github.com/multiformats/go-multiaddr-dns"
 
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/internal/virtual"
 )
 
@@ -74,18 +75,10 @@ func simAddrs(h corehost.Host) []ma.Multiaddr {
 
 func (b *bubble) within(limit time.Duration, what func() string) time.Duration {
 	b.t.Helper()
-	start := time.Now()
-	for {
+	return poll.Until(b.t, limit, func() string {
 		synctest.Wait()
-		problem := what()
-		if problem == "" {
-			return time.Since(start)
-		}
-		if time.Since(start) > limit {
-			b.t.Fatalf("after %v: %s", limit, problem)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return what()
+	})
 }
 
 func has1(k *Keeper) func() string {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/poll"
 )
 
 // machine is a host with a node, and perhaps a program with a service.
@@ -178,11 +179,6 @@ func within(t *testing.T, begin time.Time, d time.Duration, what string, is func
 	if os.Getenv(long) == "" {
 		d *= 3
 	}
-	for !is() {
-		if time.Since(begin) > d {
-			t.Fatalf("not within %v: %s", d, what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	poll.Until(t, d-time.Since(begin), poll.Not(what, is))
 	t.Logf("%s: after %v", what, time.Since(begin).Round(10*time.Millisecond))
 }

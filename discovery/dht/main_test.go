@@ -16,6 +16,7 @@ import (
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/internal/virtual"
 )
 
@@ -122,16 +123,8 @@ func (b *bubble) find(n *node, service string) map[peer.ID]peer.AddrInfo {
 
 func (b *bubble) within(limit time.Duration, what func() string) time.Duration {
 	b.t.Helper()
-	start := time.Now()
-	for {
+	return poll.Until(b.t, limit, func() string {
 		synctest.Wait()
-		problem := what()
-		if problem == "" {
-			return time.Since(start)
-		}
-		if time.Since(start) > limit {
-			b.t.Fatalf("after %v: %s", limit, problem)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return what()
+	})
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/testservice"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -81,7 +82,7 @@ func startRun(t *testing.T, network string, opts runOptions) *running {
 			t.Error(err)
 		}
 	})
-	eventually(t, "the first lines", func() bool { return strings.Contains(r.stdout.String(), "home: ") })
+	poll.Until(t, patience, poll.Not("the first lines", func() bool { return strings.Contains(r.stdout.String(), "home: ") }))
 	return r
 }
 
@@ -98,17 +99,6 @@ func (r *running) do(t *testing.T, args ...string) (code int, stdout, stderr str
 	var out, errs strings.Builder
 	code = Main(append([]string{"--home", r.home}, args...), strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 // startService starts a node of a user's program, with a service.
@@ -137,10 +127,10 @@ func withService(t *testing.T) (r *running, program *p2p.Node) {
 	r = startRun(t, network, runOptions{name: "first"})
 	place, _, _ := strings.Cut(strings.TrimPrefix(r.stdout.String(), "share: "), "\n")
 	program = startService(t, network, place)
-	eventually(t, "the service is known", func() bool {
+	poll.Until(t, patience, poll.Not("the service is known", func() bool {
 		_, out, _ := r.do(t, "services", "ls")
 		return strings.Contains(out, "ShapeService")
-	})
+	}))
 	return r, program
 }
 
@@ -280,20 +270,20 @@ func TestRun_SaysWhoComesAndGoes(t *testing.T) {
 			return false
 		}
 	}
-	eventually(t, "it joined", line("joined", "(program)", id))
-	eventually(t, "its service", line("service added", "shapes.v1.ShapeService", id))
+	poll.Until(t, patience, poll.Not("it joined", line("joined", "(program)", id)))
+	poll.Until(t, patience, poll.Not("its service", line("service added", "shapes.v1.ShapeService", id)))
 	if err := program.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it left", line("left", id))
+	poll.Until(t, patience, poll.Not("it left", line("left", id)))
 }
 
 // TestRun_SaysWhyNobodyIsThere joins a place where nobody is.
 func TestRun_SaysWhyNobodyIsThere(t *testing.T) {
 	r := startRun(t, p2ptest.Network(), runOptions{join: []string{"127.0.0.1:1"}})
-	eventually(t, "joining does not help", func() bool {
+	poll.Until(t, patience, poll.Not("joining does not help", func() bool {
 		return strings.Contains(r.stdout.String(), "no neighbor yet by joining 127.0.0.1:1")
-	})
+	}))
 	_, out, _ := r.do(t, "status")
 	if n := strings.Count(out, "127.0.0.1:1:"); n != 1 {
 		t.Errorf("the status tells it %d times:\n%s", n, out)
