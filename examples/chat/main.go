@@ -62,10 +62,10 @@ func chat(ctx context.Context, node *p2p.Node, room, name string, in io.Reader, 
 		defer done()
 		typed := bufio.NewScanner(in)
 		for typed.Scan() {
-			text := line(&structpb.Struct{Fields: map[string]*structpb.Value{
+			text := &structpb.Struct{Fields: map[string]*structpb.Value{
 				"name": structpb.NewStringValue(name),
 				"text": structpb.NewStringValue(typed.Text()),
-			}})
+			}}
 			switch err := topic.Publish(ctx, text); {
 			case errors.Is(err, broadcast.ErrNoPeers):
 				fmt.Fprintln(out, "(nobody else is here)")

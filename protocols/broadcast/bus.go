@@ -22,7 +22,8 @@ type Config struct {
 	// Network is the network's name: a node hears nothing from other networks.
 	Network string
 	// Allow tells whether a peer may publish on a topic, and be told what is published there; nil allows everybody. It is
-	// asked for every message that is new, must not block, and is called from many goroutines at once.
+	// asked for every message that is new, and when a neighbor subscribes, which is for as long as that is connected. It
+	// must not block, and is called from many goroutines at once.
 	Allow func(p peer.ID, topic string) bool
 	// Wait is how long Publish and Query wait for another node on the topic; 0 means [DefaultWait].
 	Wait time.Duration
@@ -76,12 +77,13 @@ func (b *Bus) Close() error {
 	b.closed = true
 	b.life.Unlock()
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	m := b.mesh
 	for _, r := range b.rooms {
 		r.end()
 	}
+	b.mu.Unlock() // a handler that waits for it must be able to return
 	b.cancel()
-	if m := b.mesh; m != nil {
+	if m != nil {
 		m.host.RemoveStreamHandler(AnswerProtocol(b.cfg.Network))
 		m.host.RemoveStreamHandler(MeshProtocol(b.cfg.Network))
 		m.gate.close()
@@ -140,7 +142,7 @@ func (b *Bus) start() error {
 	if err != nil {
 		return err
 	}
-	m := &mesh{host: h, gate: newGate(h, newSubscribed(wireTopic(b.cfg.Network, "")), b.logger()), flow: newFlow()}
+	m := &mesh{host: h, gate: newGate(h, newSubscribed(wireTopic(b.cfg.Network, ""), b.mayHear), b.logger()), flow: newFlow()}
 	if m.pubsub, err = newPubSub(b, m); err != nil {
 		return fmt.Errorf("broadcast: %w", err)
 	}

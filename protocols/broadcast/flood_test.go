@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -21,7 +20,7 @@ import (
 func forge(t *testing.T, author corehost.Host, topic string, seq uint64, e *Envelope) *pb.Message {
 	t.Helper()
 	m := &pb.Message{
-		From: []byte(author.ID()), Data: marshal(t, e), Topic: proto.String(topic),
+		From: []byte(author.ID()), Data: marshal(t, e), Topic: new(topic),
 		Seqno: binary.BigEndian.AppendUint64(nil, seq),
 	}
 	key := author.Peerstore().PrivKey(author.ID())
@@ -91,7 +90,7 @@ func TestFlood_IsCutOffWhileTheOthersAreHeard(t *testing.T) {
 		}},
 		{"oversized", func(t *testing.T, w *world, self corehost.Host, n uint64) *pb.Message {
 			t.Helper()
-			return &pb.Message{From: []byte(self.ID()), Data: make([]byte, MaxMessage+4*overhead), Topic: proto.String(wireTopic("test", "news")), Signature: []byte{1}}
+			return &pb.Message{From: []byte(self.ID()), Data: make([]byte, MaxMessage+4*overhead), Topic: new(wireTopic("test", "news")), Signature: []byte{1}}
 		}},
 		{"valid ones", func(t *testing.T, w *world, self corehost.Host, n uint64) *pb.Message {
 			t.Helper()

@@ -24,7 +24,8 @@ const (
 	maxStrikes    = 100
 	forgiven      = 10
 	brokenStrikes = 10 // for what ends a stream: not GossipSub, or too large
-	// cutFor is how long a neighbor is cut off; each further time it is twice as long, up to maxCut.
+	// cutFor is how long a neighbor is cut off; each further time it is twice as long, up to maxCut. Its GossipSub soon
+	// gives up to reach this one, and tries again when they are connected anew.
 	cutFor    = time.Minute
 	maxCut    = time.Hour
 	maxGuests = 4096

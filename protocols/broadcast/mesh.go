@@ -65,22 +65,23 @@ func (b *Bus) mayHear(p peer.ID, wire string) bool {
 // protocol's promises. Peers that share an address are a LAN, a machine or a test, and a peer that says little has
 // little to say.
 func scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
-	return &pubsub.PeerScoreParams{
-			AppSpecificScore:          func(peer.ID) float64 { return 0 },
-			Topics:                    map[string]*pubsub.TopicScoreParams{},
-			BehaviourPenaltyWeight:    -0.1, // a busy machine breaks promises, too
-			BehaviourPenaltyThreshold: 6,
-			BehaviourPenaltyDecay:     0.9,
-			DecayInterval:             time.Second,
-			DecayToZero:               0.01,
-			RetainScore:               10 * time.Minute,
-			SeenMsgTTL:                seenFor,
-		}, &pubsub.PeerScoreThresholds{
-			GossipThreshold:   -100,
-			PublishThreshold:  -200,
-			GraylistThreshold: -400,
-			AcceptPXThreshold: 1e9,
-		}
+	params := &pubsub.PeerScoreParams{
+		AppSpecificScore:          func(peer.ID) float64 { return 0 },
+		Topics:                    map[string]*pubsub.TopicScoreParams{},
+		BehaviourPenaltyWeight:    -0.1, // a busy machine breaks promises, too
+		BehaviourPenaltyThreshold: 6,
+		BehaviourPenaltyDecay:     0.9,
+		DecayInterval:             time.Second,
+		DecayToZero:               0.01,
+		RetainScore:               10 * time.Minute,
+		SeenMsgTTL:                seenFor,
+	}
+	return params, &pubsub.PeerScoreThresholds{
+		GossipThreshold:   -100,
+		PublishThreshold:  -200,
+		GraylistThreshold: -400,
+		AcceptPXThreshold: 1e9,
+	}
 }
 
 // topicScores are the scores on one topic: the square of the number of invalid messages, which a minute forgives.
@@ -94,13 +95,15 @@ func topicScores() *pubsub.TopicScoreParams {
 	}
 }
 
-func newSubscribed(prefix string) *subscribed {
-	return &subscribed{prefix: prefix, topics: map[peer.ID]map[string]bool{}}
+func newSubscribed(prefix string, allow func(peer.ID, string) bool) *subscribed {
+	return &subscribed{prefix: prefix, allow: allow, topics: map[peer.ID]map[string]bool{}}
 }
 
-// subscribed bounds what peers may say that they subscribe to.
+// subscribed bounds what peers may subscribe to: in number, and to what they may be told. GossipSub's own filter of
+// peers is not asked when a node floods what it publishes.
 type subscribed struct {
 	prefix string
+	allow  func(p peer.ID, wire string) bool
 
 	mu     sync.Mutex
 	topics map[peer.ID]map[string]bool
@@ -134,7 +137,7 @@ func (s *subscribed) FilterIncomingSubscriptions(from peer.ID, news []*pb.RPC_Su
 		case !n.GetSubscribe():
 			delete(has, t)
 			out = append(out, n)
-		case has[t] || len(has) < maxSubscribed:
+		case s.allow(from, t) && (has[t] || len(has) < maxSubscribed):
 			has[t] = true
 			out = append(out, n)
 		}

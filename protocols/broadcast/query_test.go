@@ -95,7 +95,8 @@ func TestQuery_CountEndsIt(t *testing.T) {
 		w.ring(1, 3)
 		answerers(t, w, 0, func(_ context.Context, i int) (number, error) { return wrapperspb.Int64(int64(i)), nil })
 		start, n := time.Now(), 0
-		for range Query[number](t.Context(), join[text](t, w.buses[0], "load"), say("how much?"), 4) {
+		for _, err := range Query[number](t.Context(), join[text](t, w.buses[0], "load"), say("how much?"), 4) {
+			must(t, err)
 			n++
 		}
 		if d := time.Since(start); n != 4 || d > time.Second {
@@ -103,7 +104,8 @@ func TestQuery_CountEndsIt(t *testing.T) {
 		}
 		n = 0
 		start = time.Now()
-		for range Query[number](t.Context(), join[text](t, w.buses[0], "load"), say("how much?"), 0) {
+		for _, err := range Query[number](t.Context(), join[text](t, w.buses[0], "load"), say("how much?"), 0) {
+			must(t, err)
 			n++
 		}
 		if d := time.Since(start); n != 10 || d != DefaultQueryTime { // the asker's own among them
@@ -214,8 +216,8 @@ func TestHandle_CloseEndsTheHandlers(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for range Query[number](ctx, topic, say("how much?"), 0) {
-				t.Error("an answer of a closed node")
+			for a, err := range Query[number](ctx, topic, say("how much?"), 0) {
+				t.Errorf("an answer of a closed node: %v, %v", a, err)
 			}
 		}()
 		<-working

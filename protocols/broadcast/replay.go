@@ -1,6 +1,8 @@
 package broadcast
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -90,27 +92,20 @@ func (h *history) admit(from peer.ID, now time.Time) *author {
 	return a
 }
 
-// evict forgets the authors whose every message is old by now and, when there are none, the one silent for longest.
+// evict forgets the eighth of the authors that have been silent for longest.
 func (h *history) evict(now time.Time) {
-	var quiet peer.ID
-	before := len(h.authors)
-	for id, a := range h.authors {
-		if now.Sub(a.newest) > MaxAge {
-			delete(h.authors, id)
-		} else if q := h.authors[quiet]; q == nil || a.newest.Before(q.newest) {
-			quiet = id
+	quiet := slices.SortedFunc(maps.Keys(h.authors), func(a, b peer.ID) int {
+		return h.authors[a].newest.Compare(h.authors[b].newest)
+	})
+	for _, id := range quiet[:len(quiet)/8] {
+		if at := h.authors[id].newest; !at.Before(h.floor) {
+			h.floor = at.Add(1)
 		}
+		delete(h.authors, id)
 	}
-	if len(h.authors) < before {
-		return
+	if h.floor.After(now) { // authors whose clocks are ahead do not silence others
+		h.floor = now
 	}
-	if at := h.authors[quiet].newest; at.After(h.floor) {
-		h.floor = at.Add(1)
-		if h.floor.After(now) { // an author whose clock is ahead does not silence others
-			h.floor = now
-		}
-	}
-	delete(h.authors, quiet)
 }
 
 func (a *author) repeats(e *Envelope) bool {

@@ -114,11 +114,14 @@ func (t *Topic[T]) add(l listener) error {
 	}
 	t.subs[l] = struct{}{}
 	t.mu.Unlock()
-	if err := t.room.listen(l); err != nil {
-		t.remove(l)
-		return err
+	err := t.room.listen(l)
+	if err == nil {
+		err = t.live() // or it was closed meanwhile
 	}
-	return nil
+	if err != nil {
+		t.remove(l)
+	}
+	return err
 }
 
 func (t *Topic[T]) remove(l listener) {

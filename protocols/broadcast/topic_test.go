@@ -251,6 +251,35 @@ func TestAllow_StrangersAreNeitherHeardNorTold(t *testing.T) {
 	})
 }
 
+func TestAllow_StrangersWhoOnlyListenAreNotTold(t *testing.T) {
+	inTime(t, func(t *testing.T) {
+		var stranger peer.ID
+		w := newWorld(t, 3, func(i int, c *Config) {
+			if i < 2 {
+				c.Allow = func(p peer.ID, _ string) bool { return p != stranger }
+			}
+		})
+		defer w.close()
+		stranger = w.hosts[2].ID()
+		w.ring(1)
+		var subs []*Subscription[text]
+		var topics []*Topic[text]
+		for _, b := range w.buses {
+			topics = append(topics, join[text](t, b, "news"))
+			subs = append(subs, subscribe(t, topics[len(topics)-1], 0))
+		}
+		time.Sleep(3 * time.Second)
+		for range 10 {
+			must(t, topics[0].Publish(t.Context(), say("among friends")))
+			time.Sleep(time.Second)
+		}
+		time.Sleep(10 * time.Second)
+		if a, b := len(heardBy(subs[1])), len(heardBy(subs[2])); a != 10 || b != 0 {
+			t.Errorf("the friend heard %d, the stranger %d", a, b)
+		}
+	})
+}
+
 func TestBus_NetworksDoNotHearOneAnother(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 4, func(i int, c *Config) { c.Network = []string{"one", "two"}[i%2] })
