@@ -86,7 +86,7 @@ func TestPublish_ReachesAHundredNodesOnceWithin200ms(t *testing.T) {
 	c := newCrowd(t, 100, 12, 0)
 	defer c.close()
 	time.Sleep(3 * time.Second) // real: the mesh forms
-	for try := range 3 { // a busy machine has its moments
+	for try := range 3 {        // a busy machine has its moments
 		took := c.spread(10)
 		median := took[len(took)/2]
 		t.Logf("%d nodes, %d deliveries: median %v, 99%% %v, longest %v", len(c.subs), len(took), median, took[len(took)*99/100], took[len(took)-1])
