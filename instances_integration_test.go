@@ -13,6 +13,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -36,7 +37,7 @@ func deployments(t *testing.T) (me *p2p.Node, blue, green []*p2p.Node) {
 		blue = append(blue, add(p2p.WithTags("color=blue", "zone=1")))
 		green = append(green, add(p2p.WithTags("color=green", "zone=1")))
 	}
-	eventually(t, 10*time.Second, func() string {
+	poll.Until(t, 10*time.Second, func() string {
 		if n := len(known(me, pb.GreeterService_ServiceDesc.ServiceName)); n != 4 {
 			return fmt.Sprintf("%d instances are known", n)
 		}
@@ -84,7 +85,7 @@ func TestNode_NotServingGetsNoCall(t *testing.T) {
 		}
 		return fmt.Sprint(who)
 	}
-	eventually(t, 5*time.Second, func() string {
+	poll.Until(t, 5*time.Second, func() string {
 		if got := ask(); got != "map[0:true 2:true]" {
 			return got
 		}
