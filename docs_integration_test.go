@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -218,4 +219,23 @@ func TestDocs_Query(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestDocs_EveryNameOf2018 looks up what the library exported in 2018, in any of its versions.
+func TestDocs_EveryNameOf2018(t *testing.T) {
+	page, err := os.ReadFile("docs/coming-from-2018.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(`
+		AddPeer AddPeers Broadcast DisconnectAll Disconnect DiscoverPeers GetAddr GetConnection GetNeighbors GetPeer
+		GetPeerState GetPeers GetPeersNum HasPeer IsSelf JoinNetwork LeaveNetwork MessageLogs MessageManager
+		MessageService Mux NewMessageManager NewNode NewPeerManager NodeService Peer PeerManager PeerService Peers Ping
+		PingPong Process ProcessSet ReceiveBroadcast ReceiveMessage RegisterProcess RegisterService RemovePeer
+		RequestBroadcast RequestNeighbors SendBroadcast SendMessage Server StartDiscoverPeers StartServer
+		StopDiscoverPeers StopServer Wait Waiter`) {
+		if !regexp.MustCompile(`(?m)^\|[^|]*\b` + name + `\b[^|]*\|`).Match(page) {
+			t.Errorf("%s is in no row", name)
+		}
+	}
 }

@@ -182,6 +182,8 @@ func TestScreens_JSONAsDocumented(t *testing.T) {
 		{"services", "ls"},
 		{"services", "info", id},
 		{"services", "info", "shapes.v1.ShapeService"},
+		{"services", "stats", id},
+		{"services", "stats"},
 		{"ping", id, "-c", "2", "-i", "1ms"},
 	} {
 		code, out, stderr := r.do(t, append(args, "-o", "json")...)

@@ -34,7 +34,8 @@ proved, a name in parentheses is what the peer calls itself. It goes on until Ct
 
 ` + topicHelp + `
 
-A text is printed as it is, another message as JSON if this program knows its type.
+A text is printed as it is, another message as JSON if this program knows its type. Messages that
+were published one right after the other may come in another order.
 
 JSON, a line each: {"time", "id", "name", "pinned_name", "type", "text"}, with "data" in base64 for a
 message of an unknown type; or {"missed"}, how many were lost because they were not read fast enough.`,
