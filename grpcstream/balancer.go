@@ -5,11 +5,15 @@ import (
 	"errors"
 	"sync"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
 )
 
 // This file is all that sees package balancer, which is experimental: it makes the hub's choice gRPC's choice. A
@@ -155,4 +159,51 @@ func (p hubPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	default:
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
+}
+
+// outcomeOf reads what the end of a call tells of the peer. That an instance is not available, whoever says so, and that
+// nothing came from it until the deadline, speak against it; every other error is an answer.
+func outcomeOf(i balancer.DoneInfo) outcome {
+	code := status.Code(i.Err)
+	if code == codes.Unknown && !i.BytesReceived {
+		code = status.FromContextError(i.Err).Code()
+	}
+	switch {
+	case !i.BytesSent:
+		return neither
+	case code == codes.Unavailable, code == codes.DeadlineExceeded && !i.BytesReceived:
+		return missed
+	case i.BytesReceived:
+		return answered
+	default:
+		return neither
+	}
+}
+
+// ask implements wire. A producer is gRPC's way to calls on one SubConn; it ends with the SubConn's connection.
+func (b *hubBalancer) ask(q *probe, ended func()) {
+	s, ok := q.link.conn.(*subConn)
+	if !ok {
+		ended()
+		return
+	}
+	w := &watcher{probe: q, hub: b.hub, built: make(chan struct{})}
+	w.ended = func() {
+		<-w.built
+		w.release()
+		ended()
+	}
+	_, w.release = s.sc.GetOrBuildProducer(w)
+	close(w.built)
+}
+
+// Build implements balancer.ProducerBuilder.
+func (w *watcher) Build(cc any) (balancer.Producer, func()) {
+	go func() {
+		defer w.ended()
+		if cc, ok := cc.(grpc.ClientConnInterface); ok {
+			w.run(w.probe.ctx, healthpb.NewHealthClient(cc))
+		}
+	}()
+	return w, w.probe.cancel
 }

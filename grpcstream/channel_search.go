@@ -20,39 +20,47 @@ func (ch *Channel) Search(ctx context.Context, s Selector) iter.Seq2[Instance, e
 			yield(Instance{}, sel.err)
 			return
 		}
-		changed, stop := ch.directory.signal()
-		defer stop()
-		told := map[peer.ID]bool{}
-		if !ch.tellNew(sel, told, yield) || ctx.Err() != nil {
-			return
-		}
-		s := ch.finder.look(sel.service, true)
-		var over <-chan struct{}
-		if s != nil {
-			over = s.done
-		}
-		patience := time.NewTimer(ch.cfg.DiscoveryTimeout)
-		defer patience.Stop()
-		for late := false; over != nil || len(told) == 0 && !late; {
-			select {
-			case <-changed:
-			case <-over:
-				over = nil
-			case <-patience.C:
-				late = true
-			case <-ctx.Done():
-				return
-			case <-ch.directory.ended:
-				return
-			}
-			if !ch.tellNew(sel, told, yield) {
-				return
-			}
-		}
-		if s != nil && s.err != nil {
-			yield(Instance{}, s.err)
+		if err := ch.search(ctx, sel, yield); err != nil {
+			yield(Instance{}, err)
 		}
 	}
+}
+
+// search is [Channel.Search] of a good selector, and returns the error of the search, nil when the loop was left.
+func (ch *Channel) search(ctx context.Context, sel *selector, yield func(Instance, error) bool) error {
+	changed, stop := ch.directory.signal()
+	defer stop()
+	told := map[peer.ID]bool{}
+	if !ch.tellNew(sel, told, yield) || ctx.Err() != nil {
+		return nil
+	}
+	r := ch.finder.look(sel.service, true)
+	var over <-chan struct{}
+	if r != nil {
+		over = r.done
+	}
+	patience := time.NewTimer(ch.cfg.DiscoveryTimeout)
+	defer patience.Stop()
+	for late := false; over != nil || len(told) == 0 && !late; {
+		select {
+		case <-changed:
+		case <-over:
+			over = nil
+		case <-patience.C:
+			late = true
+		case <-ctx.Done():
+			return nil
+		case <-ch.directory.ended:
+			return nil
+		}
+		if !ch.tellNew(sel, told, yield) {
+			return nil
+		}
+	}
+	if r == nil {
+		return nil
+	}
+	return r.err
 }
 
 // tellNew yields the instances that were not yielded before.

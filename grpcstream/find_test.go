@@ -159,8 +159,10 @@ func TestSearch(t *testing.T) {
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		n := 0
-		for range ch.Search(over, Selector{Service: "x.A"}) {
-			n++
+		for _, err := range ch.Search(over, Selector{Service: "x.A"}) {
+			if n++; err != nil {
+				t.Error(err)
+			}
 		}
 		if n != 3 {
 			t.Errorf("%d instances are known", n)
@@ -290,7 +292,7 @@ func TestEach_LoopLeft(t *testing.T) {
 			o.connect(a, h)
 		}
 		var under, first atomic.Int32
-		for range ch.Each(t.Context(), Selector{Service: "x.A"}, func(ctx context.Context, _ grpc.ClientConnInterface) error {
+		for _, err := range ch.Each(t.Context(), Selector{Service: "x.A"}, func(ctx context.Context, _ grpc.ClientConnInterface) error {
 			under.Add(1)
 			defer under.Add(-1)
 			if first.Add(1) == 1 {
@@ -299,6 +301,9 @@ func TestEach_LoopLeft(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}) {
+			if err != nil {
+				t.Error(err)
+			}
 			break
 		}
 		if n := under.Load(); n != 0 {

@@ -242,8 +242,8 @@ func (m *hubModel) say(t *rapid.T) {
 
 // settle completes what is under way: all dials and all questions.
 func (m *hubModel) settle(t *rapid.T) {
-	for i := len(m.w.dialing) - 1; i >= 0; i-- {
-		if !m.cut[m.w.dialing[i].peer.id] {
+	for i, l := range slices.Backward(slices.Clone(m.w.dialing)) {
+		if !m.cut[l.peer.id] {
 			m.w.up(i)
 		}
 	}
@@ -271,8 +271,8 @@ func (m *hubModel) partition(t *rapid.T) {
 	for _, l := range m.links(func(l *link) bool { return l.peer.id == id }) {
 		m.h.down(l, nil)
 	}
-	for i := len(m.w.dialing) - 1; i >= 0; i-- {
-		if m.w.dialing[i].peer.id == id {
+	for i, l := range slices.Backward(slices.Clone(m.w.dialing)) {
+		if l.peer.id == id {
 			m.w.down(i, errors.New("cut off"))
 		}
 	}

@@ -39,7 +39,7 @@ func BenchmarkInstanceSet(b *testing.B) {
 		if err := s.Start(h); err != nil {
 			b.Fatal(err)
 		}
-		defer s.Shutdown(context.Background()) //nolint:usetesting // the benchmark's context has ended then
+		b.Cleanup(func() { _ = s.Shutdown(context.Background()) }) //nolint:usetesting // the benchmark's context has ended then
 		if _, err := net.LinkPeers(me.ID(), h.ID()); err != nil {
 			b.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -16,42 +15,6 @@ const (
 	watchPauseMax = 30 * time.Second // and at most
 )
 
-// outcomeOf reads what the end of a call tells of the peer. That an instance is not available, whoever says so, and that
-// nothing came from it until the deadline, speak against it; every other error is an answer.
-func outcomeOf(i balancer.DoneInfo) outcome {
-	code := status.Code(i.Err)
-	if code == codes.Unknown && !i.BytesReceived {
-		code = status.FromContextError(i.Err).Code()
-	}
-	switch {
-	case !i.BytesSent:
-		return neither
-	case code == codes.Unavailable, code == codes.DeadlineExceeded && !i.BytesReceived:
-		return missed
-	case i.BytesReceived:
-		return answered
-	default:
-		return neither
-	}
-}
-
-// ask implements wire. A producer is gRPC's way to calls on one SubConn; it ends with the SubConn's connection.
-func (b *hubBalancer) ask(q *probe, ended func()) {
-	s, ok := q.link.conn.(*subConn)
-	if !ok {
-		ended()
-		return
-	}
-	w := &watcher{probe: q, hub: b.hub, built: make(chan struct{})}
-	w.ended = func() {
-		<-w.built
-		w.release()
-		ended()
-	}
-	_, w.release = s.sc.GetOrBuildProducer(w)
-	close(w.built)
-}
-
 // A watcher asks one instance for its health, over its SubConn. It is its own balancer.ProducerBuilder, of one
 // producer only.
 type watcher struct {
@@ -60,17 +23,6 @@ type watcher struct {
 	ended   func()
 	release func()
 	built   chan struct{} // closed when release is set
-}
-
-// Build implements balancer.ProducerBuilder.
-func (w *watcher) Build(cc any) (balancer.Producer, func()) {
-	go func() {
-		defer w.ended()
-		if cc, ok := cc.(grpc.ClientConnInterface); ok {
-			w.run(w.probe.ctx, healthpb.NewHealthClient(cc))
-		}
-	}()
-	return w, w.probe.cancel
 }
 
 // run watches until ctx ends, or the peer says that it does not speak of health.
