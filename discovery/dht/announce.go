@@ -76,7 +76,7 @@ func (d *DHT) Run(ctx context.Context) error {
 	}
 	defer sub.Close()
 	if d.awaitReady(ctx) != nil {
-		return nil //nolint:nilerr // it was told to end
+		return nil // it was told to end
 	}
 	meet := time.NewTimer(jitter(meetAfter))
 	defer meet.Stop()
@@ -113,7 +113,7 @@ func (d *DHT) Run(ctx context.Context) error {
 			growth = min(2*growth, d.cfg.Lifetime/3)
 		case <-next.C:
 			if rounds.Wait(ctx) != nil {
-				return nil //nolint:nilerr // it was told to end
+				return nil // it was told to end
 			}
 			d.round(ctx)
 			due = time.Now().Add(d.period())

@@ -45,6 +45,7 @@ type door struct {
 
 	askers map[peer.ID]*list.Element // of asker
 	order  *list.List                // who asked last is in front
+	total  int                       // requests ever
 }
 
 type asker struct {
@@ -153,6 +154,7 @@ func (o *door) request(_ context.Context, s network.Stream, req *pb.Message) {
 func (o *door) allow(p peer.ID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.total++
 	if e, ok := o.askers[p]; ok {
 		o.order.MoveToFront(e)
 		a, _ := e.Value.(asker)

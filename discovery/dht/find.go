@@ -49,28 +49,36 @@ func (d *DHT) find(parent context.Context, service string, yield func(peer.AddrI
 			continue
 		}
 	}()
-	seen := make(map[peer.ID]bool)
-	var homeless []peer.ID
+	seen := make(map[peer.ID]bool) // false: without an address so far
 	for info := range found {
-		switch {
-		case seen[info.ID] || info.ID == d.host.ID() || !d.allowed(info.ID):
-		case len(info.Addrs) == 0 && len(d.host.Network().ConnsToPeer(info.ID)) == 0:
-			homeless = append(homeless, info.ID)
-		default:
-			if seen[info.ID] = true; !yield(info) || len(seen) >= MaxFound {
-				return nil
-			}
-		}
-	}
-	for _, p := range homeless[:min(len(homeless), maxHomeless)] {
-		if seen[p] || ctx.Err() != nil {
+		if seen[info.ID] || info.ID == d.host.ID() || !d.allowed(info.ID) {
 			continue
 		}
-		if info, err := d.kad.FindPeer(ctx, p); err == nil && len(info.Addrs) > 0 && !yield(info) {
+		seen[info.ID] = len(info.Addrs) > 0 || len(d.host.Network().ConnsToPeer(info.ID)) > 0
+		if seen[info.ID] && (!yield(info) || len(seen) >= MaxFound) {
 			return nil
 		}
 	}
+	d.house(ctx, seen, yield)
 	return parent.Err()
+}
+
+// house looks up those peers who were found without an address.
+func (d *DHT) house(ctx context.Context, seen map[peer.ID]bool, yield func(peer.AddrInfo) bool) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	tried := 0
+	for p, housed := range seen {
+		if housed {
+			continue
+		}
+		if tried++; tried > maxHomeless {
+			return
+		}
+		if info, err := d.kad.FindPeer(ctx, p); err == nil && len(info.Addrs) > 0 && !yield(info) {
+			return
+		}
+	}
 }
 
 // FindPeer looks up where a peer is. The addresses are somebody's claim, until the peer has answered there. While the

@@ -108,7 +108,7 @@ func (b *bubble) connect(from, to *node) {
 // find returns whom one search finds.
 func (b *bubble) find(n *node, service string) map[peer.ID]peer.AddrInfo {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
 	out := make(map[peer.ID]peer.AddrInfo)
 	for info, err := range n.dht.Find(ctx, service) {
@@ -119,6 +119,16 @@ func (b *bubble) find(n *node, service string) map[peer.ID]peer.AddrInfo {
 		out[info.ID] = info
 	}
 	return out
+}
+
+// findErr is the error of a search.
+func (b *bubble) findErr(n *node, service string) (err error) {
+	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+	defer cancel()
+	for _, e := range n.dht.Find(ctx, service) {
+		err = e
+	}
+	return err
 }
 
 func (b *bubble) within(limit time.Duration, what func() string) time.Duration {

@@ -20,6 +20,9 @@ const (
 	maxPerPeer = MaxServices
 )
 
+// sweepEvery is how often a store that is full is looked through for what is too old.
+const sweepEvery = time.Second
+
 // errFull refuses a record.
 var errFull = errors.New("dht: too many records of this service or peer")
 
@@ -28,10 +31,11 @@ var errFull = errors.New("dht: too many records of this service or peer")
 type store struct {
 	lifetime time.Duration
 
-	mu    sync.Mutex
-	n     int
-	keys  map[string]map[string]entry // by service, by peer
-	peers map[string]int              // records by peer
+	mu      sync.Mutex
+	n       int
+	expired time.Time                   // when what was too old was dropped last
+	keys    map[string]map[string]entry // by service, by peer
+	peers   map[string]int              // records by peer
 }
 
 type entry struct {
@@ -93,8 +97,13 @@ func (s *store) makeRoomLocked() {
 	}
 }
 
+// expireLocked drops what is too old. It looks at all records, so it is not done often.
 func (s *store) expireLocked() {
 	now := time.Now()
+	if now.Sub(s.expired) < sweepEvery {
+		return
+	}
+	s.expired = now
 	for service, of := range s.keys {
 		for peer, e := range of {
 			if now.Sub(e.at) > s.lifetime {
@@ -116,6 +125,12 @@ func (s *store) dropLocked(service, peer string) {
 	if s.peers[peer]--; s.peers[peer] == 0 {
 		delete(s.peers, peer)
 	}
+}
+
+func (s *store) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
 }
 
 // Delete implements [datastore.Datastore].

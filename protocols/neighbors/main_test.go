@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -54,9 +55,14 @@ func (a answer) Neighbors(ctx context.Context, _ *NeighborsRequest) (*NeighborsR
 		select {
 		case <-time.After(a.delay):
 		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
 	return &NeighborsResponse{Records: a.records}, nil
+}
+
+func (a answer) FindService(context.Context, *FindServiceRequest) (*FindServiceResponse, error) {
+	return &FindServiceResponse{Records: a.records}, nil
 }
 
 // askFor asks a server that answers with records.
