@@ -41,6 +41,15 @@
 // deadline, and then fails with Unavailable and says what was tried. There is no need to sleep, to set WaitForReady or
 // to wait for peers before the first call.
 //
+// # Which instance
+//
+// Any number of nodes may offer a service. A call goes to one that says that it is serving ([Node.SetServing]), over a
+// direct connection rather than a relay, and to each of them in turn; one with much to do passes calls on, and one to
+// which calls failed is left alone for a while. The node's own instance is one of them. [Node.Service] narrows the choice,
+// by [WithTag] or to the [Nearest]; [Node.Each] calls all. An instance that is closed fails no call; one that dies fails
+// those in flight on it, unless they are [Repeatable]. Package grpcstream says exactly what is chosen and what is tried
+// again.
+//
 // # Who may call
 //
 // In the default profile [LAN] every node of the same network name that reaches this one may call it; the node says so

@@ -55,8 +55,8 @@ type ChannelConfig struct {
 // A Channel calls any number of peers over one tunnel to each, made on demand, shared by all services and callers and
 // closed when it is no longer used.
 //
-// Invoke and NewStream call any instance of the service in the method's name, in turn; [Channel.Peer] and
-// [Channel.Service] choose otherwise. A call to a peer or service that is not known yet is held until it is, at most
+// Invoke and NewStream call an instance of the service in the method's name, as "Choosing" in the package's doc says;
+// [Channel.Select], [Channel.Service] and [Channel.Peer] choose otherwise. A call to a peer or service that is not known yet is held until it is, at most
 // the discovery timeout or the call's deadline, and then fails as Unavailable with the reason NO_INSTANCE; with
 // grpc.WaitForReady it is held until its deadline. Retries go to peers that the call has not tried.
 //

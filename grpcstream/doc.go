@@ -26,8 +26,8 @@
 // them looked for ([ChannelConfig.Find]). Among them, or those that a [Selector] tells, it chooses for each call:
 //
 //   - one that says that it is serving. Each instance of a service that is called is asked once for each tunnel, by a
-//     Watch of grpc.health.v1; what it says counts from the moment it arrives. One that does not speak of the service is
-//     taken for serving; one that has just been connected gets no call before it has answered, or for a second;
+//     Watch of grpc.health.v1; what it says counts from the moment it arrives. One that does not speak of the service,
+//     or refuses to, is taken for serving; one that has just been connected gets no call before it has answered, or for a second;
 //   - over a direct connection if there is any, else over a relay. When a relayed peer is connected directly, new calls
 //     move there, and those under way end where they are;
 //   - not one that was set aside. After three calls in a row that ended with Unavailable, or with nothing heard until
