@@ -1,3 +1,5 @@
+//go:build linux
+
 package p2p_test
 
 import (
