@@ -25,12 +25,9 @@ const (
 	roundBurst = 3
 	// settle is how long a round waits for more changes to come.
 	settle = 100 * time.Millisecond
-	// growthFirst is how soon a round follows one after which the table grew: the nodes that keep a record may be others
-	// now. It doubles each time.
-	growthFirst = 2 * time.Second
-	// meetAfter is when a node looks itself up, once there is somebody to ask: by then the keeper of neighbors has made
-	// the connections that it wants.
-	meetAfter = 4 * time.Second
+	// growthFirst is how soon the node looks itself up, and announces anew, after the table grew: the nodes that keep a
+	// record may be others now. It doubles each time.
+	growthFirst = time.Second
 	// The table is refreshed after refreshFirst and then each refreshEvery: peers that do not answer go, and buckets are
 	// filled.
 	refreshFirst = time.Minute
@@ -78,7 +75,7 @@ func (d *DHT) Run(ctx context.Context) error {
 	if d.awaitReady(ctx) != nil {
 		return nil // it was told to end
 	}
-	meet := time.NewTimer(jitter(meetAfter))
+	meet := time.NewTimer(jitter(growthFirst))
 	defer meet.Stop()
 	refresh := time.NewTimer(jitter(refreshFirst))
 	defer refresh.Stop()
@@ -109,7 +106,8 @@ func (d *DHT) Run(ctx context.Context) error {
 			next.Reset(settle)
 		case <-grown:
 			due = time.Now().Add(growth)
-			next.Reset(growth)
+			meet.Reset(growth)
+			next.Reset(growth + settle)
 			growth = min(2*growth, d.cfg.Lifetime/3)
 		case <-next.C:
 			if rounds.Wait(ctx) != nil {
