@@ -1,6 +1,7 @@
 package dht
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,10 +34,12 @@ func TestDHT_FindsAcrossALine(t *testing.T) {
 			t.Errorf("by its ID: %v, %v", info, err)
 		}
 		// The connections that were made for it are let go.
-		time.Sleep(linger + time.Second)
-		if got := len(first.host.Network().Peers()); got != 1 {
-			t.Errorf("the first is connected to %d peers, want the one that it joined", got)
-		}
+		b.within(time.Minute, func() string {
+			if got := len(first.host.Network().Peers()); got != 1 {
+				return fmt.Sprintf("the first is connected to %d peers, want the one that it joined", got)
+			}
+			return ""
+		})
 	})
 }
 
