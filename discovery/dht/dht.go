@@ -230,6 +230,9 @@ func (d *DHT) awaitReady(ctx context.Context) error {
 
 // lookup takes a place among the lookups and returns a context for one, and what gives the place back.
 func (d *DHT) lookup(ctx context.Context) (context.Context, func(), error) {
+	if d.ctx.Err() != nil {
+		return nil, nil, errClosed
+	}
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():

@@ -50,11 +50,8 @@ func (d *DHT) connect(ctx context.Context, p peer.ID) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	if err := d.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil {
-		return err
-	}
-	d.visits.made(p)
-	return nil
+	defer d.visits.made(p) // also when nobody waited for the end of it
+	return d.host.Connect(ctx, peer.AddrInfo{ID: p})
 }
 
 // visits are the connections that were made for the table.
