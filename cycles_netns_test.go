@@ -186,9 +186,7 @@ func cycles(t *testing.T, transport string, times int) {
 	// What is left of the last connections goes away by itself, or not: the least that is seen counts.
 	idle := func(enough func(routines, fds, counts int) bool) (routines, fds, counts int) {
 		for _, p := range server.Peers() { // else it goes on looking for those that have ended
-			if err := server.Forget(p.ID.String()); err != nil {
-				t.Error(err)
-			}
+			_ = server.Forget(p.ID.String()) // some it forgets by itself meanwhile
 		}
 		routines, fds, counts = math.MaxInt, math.MaxInt, math.MaxInt
 		for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && !enough(routines, fds, counts); time.Sleep(50 * time.Millisecond) {

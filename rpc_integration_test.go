@@ -87,6 +87,13 @@ func TestNode_CallsByServiceAndByPeer(t *testing.T) {
 		return ""
 	})
 	count := make(map[string]int)
+	poll.Until(t, 5*time.Second, func() string { // an instance gets calls once it is connected and has told its health
+		if count[mustGreet(t, nodes[0])]++; len(count) < 2 {
+			return fmt.Sprintf("the calls went to %v, want two instances", count)
+		}
+		return ""
+	})
+	clear(count)
 	for range 100 {
 		count[mustGreet(t, nodes[0])]++
 		count[mustGreet(t, nodes[0].Service("hello.v1.GreeterService"))]++
