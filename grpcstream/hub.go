@@ -164,6 +164,9 @@ func (h *hub) addLocked(p *hubPeer, name string, now time.Time) {
 	delete(h.wanted, name)
 	h.askLocked(i, now)
 	s.regroup(now)
+	if !s.due.IsZero() {
+		h.wakeAtLocked(s.due)
+	}
 }
 
 // removeLocked takes an instance out of its service.

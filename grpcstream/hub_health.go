@@ -79,20 +79,19 @@ func (h *hub) calledLocked(s *hubService, now time.Time) {
 	h.refreshServiceLocked(s)
 }
 
-// sweepServiceLocked lets a service rest that no call asked for during the last [idleSweeps] sweeps: its instances are
-// not asked for their health any longer, and its pools are forgotten.
+// sweepServiceLocked forgets the pools from which no call chose during the last [idleSweeps] sweeps, and lets a service
+// rest that no call asked for in that time: its instances are not asked for their health any longer.
 func (h *hub) sweepServiceLocked(s *hubService) {
-	calls := s.all.turn.Load()
+	used := s.all.sweep()
 	for key, p := range s.tagged {
-		n := p.turn.Load()
-		calls += n
-		if n == p.swept && s.unused+1 >= idleSweeps {
+		if p.sweep() {
+			used = true
+		} else if p.unused >= idleSweeps {
 			delete(s.tagged, key)
 		}
-		p.swept = n
 	}
-	if calls != s.swept {
-		s.swept, s.unused = calls, 0
+	if used {
+		s.unused = 0
 		return
 	}
 	if s.unused++; s.unused < idleSweeps || !s.called {

@@ -27,7 +27,6 @@ type hubService struct {
 	tagged    map[string]*pool // of those with the tags
 	called    bool             // calls ask for it: its instances are asked for their health
 	due       time.Time        // when the pools change by themselves; zero: never
-	swept     uint64           // calls at the last sweep
 	unused    int              // sweeps without a call
 }
 
@@ -76,6 +75,17 @@ type pool struct {
 	nearAt    time.Time
 	turn      atomic.Uint64 // calls so far
 	swept     uint64        // turn at the last sweep
+	unused    int           // sweeps without a call
+}
+
+// sweep tells whether a call chose from the pool since the last sweep.
+func (p *pool) sweep() bool {
+	if n := p.turn.Load(); n != p.swept {
+		p.swept, p.unused = n, 0
+		return true
+	}
+	p.unused++
+	return false
 }
 
 // add takes an instance in if it has the tags.
@@ -150,7 +160,7 @@ func (p *pool) refresh(now time.Time) (due time.Time) {
 	if slices.ContainsFunc(p.ready, func(q *hubPeer) bool { return !q.relayed() }) {
 		p.putBack((*hubPeer).relayed)
 	}
-	slices.Reverse(p.spare) // what is direct comes first
+	slices.Reverse(p.spare) // what is over a relay comes before what failed lately
 	clear(p.ready[len(p.ready):cap(p.ready)])
 	clear(p.spare[len(p.spare):cap(p.spare)])
 	return due
