@@ -103,6 +103,9 @@ func (f *finder) run(service string, l *lookup) {
 		if !wanted {
 			delete(f.lookups, service)
 			f.mu.Unlock()
+			if f.hub.isWanted(service) { // since just now, by one who found this search still there
+				f.want(service)
+			}
 			return
 		}
 		f.mu.Unlock()
