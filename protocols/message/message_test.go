@@ -89,6 +89,10 @@ func TestSend_FailuresAreDistinct(t *testing.T) {
 		})
 		Handle(r, echo[*wrapperspb.StringValue])
 	})
+	// The time of those below is not for making the connection.
+	if _, err := Send[*wrapperspb.StringValue](t.Context(), p.to(), wrapperspb.String("first")); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		message proto.Message
 		code    codes.Code
