@@ -61,15 +61,18 @@ func TestNode_WithTag(t *testing.T) {
 	if _, err := greet(t, me.Service(name, p2p.WithTag("color", "not one"))); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a bad tag: %v", err)
 	}
-	got := known(me, name, p2p.WithTag("color", "blue"))
-	if len(got) != 2 {
-		t.Fatalf("%d blue instances are known", len(got))
-	}
-	for _, i := range got {
-		if i.ID != blue[0].ID() && i.ID != blue[1].ID() || !i.Connected || i.Health != "serving" || i.Path != "direct" || strings.Join(i.Tags, " ") != "color=blue zone=1" {
-			t.Errorf("%+v", i)
+	poll.Until(t, 10*time.Second, func() string {
+		got := known(me, name, p2p.WithTag("color", "blue"))
+		if len(got) != 2 {
+			return fmt.Sprintf("%d blue instances are known", len(got))
 		}
-	}
+		for _, i := range got {
+			if i.ID != blue[0].ID() && i.ID != blue[1].ID() || !i.Connected || i.Health != "serving" || i.Path != "direct" || strings.Join(i.Tags, " ") != "color=blue zone=1" {
+				return fmt.Sprintf("%+v", i)
+			}
+		}
+		return ""
+	})
 	if err := p2p.NewNode("127.0.0.1:0", p2p.WithTags("color")).StartServer(); err == nil {
 		t.Error("a node with a bad tag was started")
 	}
@@ -85,22 +88,24 @@ func TestNode_NotServingGetsNoCall(t *testing.T) {
 		}
 		return fmt.Sprint(who)
 	}
-	poll.Until(t, 5*time.Second, func() string {
-		if got := ask(); got != "map[0:true 2:true]" {
-			return got
-		}
-		return ""
-	})
+	await := func(want string) {
+		t.Helper()
+		took := poll.Until(t, 20*time.Second, func() string {
+			if got := ask(); got != want {
+				return "the calls go to " + got
+			}
+			return ""
+		})
+		t.Logf("%s after %v, want 1 s", want, took.Round(time.Millisecond)) // in virtual time that is exact
+	}
+	await("map[0:true 2:true]")
 	blue[0].SetServing(name, false)
-	time.Sleep(time.Second)
+	await("map[2:true]")
 	if got := ask(); got != "map[2:true]" {
 		t.Errorf("of the two one is not serving, and the calls went to %s", got)
 	}
 	blue[0].SetServing(name, true)
-	time.Sleep(time.Second)
-	if got := ask(); got != "map[0:true 2:true]" {
-		t.Errorf("both are serving again, and the calls went to %s", got)
-	}
+	await("map[0:true 2:true]")
 	// One call on every instance.
 	n := 0
 	for i, err := range me.Each(t.Context(), name, func(ctx context.Context, cc grpc.ClientConnInterface) error {
