@@ -71,7 +71,7 @@ func TestChoosing_OnALAN(t *testing.T) {
 		t.Errorf("%d calls failed", n)
 	}
 	for _, i := range []*lanInstance{one, two, three} {
-		i.hear(time.Second) // that it was called
+		i.hear(10 * time.Second) // that it was called
 	}
 
 	lab.killed(caller, one)
@@ -89,7 +89,7 @@ func (l *choosingLab) killed(caller *player, victim *lanInstance) {
 	result := l.told(caller, "stop")
 	window := 100 * time.Millisecond
 	if os.Getenv(longRun) == "" {
-		window = time.Second
+		window = 5 * time.Second // a machine with much else to do is late by seconds
 	}
 	var near, failed, repeatable int
 	for _, c := range result {

@@ -168,7 +168,7 @@ func TestKeeper_UnreachableIsSaidOnceWithTheRemedy(t *testing.T) {
 			t.Errorf("said %d times", n)
 		}
 		b.net.HealAll()
-		b.within(6*time.Minute, has1(a))
+		b.within(8*time.Minute, has1(a))
 	})
 }
 
