@@ -56,11 +56,23 @@ func TestChoosing_OnALAN(t *testing.T) {
 
 	// 9,000 calls are spread within 5 % of evenly.
 	const calls = 9000
-	result := lab.told(caller, fmt.Sprintf("spread %d", calls))
 	spread := map[string]int{}
-	for _, c := range result {
-		spread[c.Who]++
+	spreadOf := func(n int) []madeCall {
+		result := lab.told(caller, fmt.Sprintf("spread %d", n))
+		clear(spread)
+		for _, c := range result {
+			spread[c.Who]++
+		}
+		return result
 	}
+	if os.Getenv(longRun) == "" { // a machine that is busy connects to one much sooner than to the others
+		for range 20 {
+			if spreadOf(100); len(spread) == 3 {
+				break
+			}
+		}
+	}
+	result := spreadOf(calls)
 	t.Logf("%d calls: %v", len(result), spread)
 	for _, i := range []*lanInstance{one, two, three} {
 		if n := spread[i.id]; n < calls/3*95/100 || n > calls/3*105/100 {
