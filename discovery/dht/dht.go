@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ type DHT struct {
 }
 
 // errClosed is what a closed DHT answers.
-var errClosed = fmt.Errorf("dht: closed: %w", errors.ErrUnsupported)
+var errClosed = fmt.Errorf("dht: closed: %w", net.ErrClosed)
 
 // New returns a DHT that answers others, unless cfg says Client, and takes the peers that h is and will be connected to
 // into its table. It connects to nobody by itself. Close it before the host.
@@ -123,11 +124,14 @@ func New(h corehost.Host, cfg Config) (*DHT, error) {
 	d.visits = newVisits(h, d.inUse)
 	d.door = newDoor(d)
 	d.sender = newSender(d)
-	var err error
-	if d.kad, err = kad.New(&guarded{Host: h, d: d}, d.options()...); err != nil {
+	k, err := kad.New(&guarded{Host: h, d: d}, d.options()...)
+	if err != nil {
 		d.cancel()
 		return nil, fmt.Errorf("dht: %w", err)
 	}
+	d.mu.Lock()
+	d.kad = k // it may be asking already
+	d.mu.Unlock()
 	d.close = sync.OnceValue(d.shut)
 	return d, nil
 }
@@ -186,11 +190,11 @@ func (d *DHT) Ready() bool { return d.kad.RoutingTable().Size() > 0 }
 
 // answered takes that somebody answered, who may be new in the table.
 func (d *DHT) answered(p peer.ID) {
-	if d.kad == nil || d.kad.RoutingTable().Find(p) != "" {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.kad != nil && d.kad.RoutingTable().Find(p) != "" {
+		return
+	}
 	close(d.grown)
 	d.grown = make(chan struct{})
 }
@@ -203,29 +207,21 @@ func (d *DHT) growth() <-chan struct{} {
 
 // awaitReady waits for somebody to ask.
 func (d *DHT) awaitReady(ctx context.Context) error {
-	for {
-		grown := d.growth()
-		// Whoever answered is put into the table a moment later, by another goroutine.
-		for pause := time.Millisecond; pause < 100*time.Millisecond; pause *= 2 {
-			if d.Ready() {
-				return nil
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-d.ctx.Done():
-				return errClosed
-			case <-time.After(pause):
-			}
-		}
+	const first, longest = time.Millisecond, time.Second
+	pause := first
+	for grown := d.growth(); !d.Ready(); {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-d.ctx.Done():
 			return errClosed
-		case <-grown:
+		case <-grown: // whoever answered is put into the table later, by another goroutine, which tells nobody
+			grown, pause = d.growth(), first
+		case <-time.After(pause):
+			pause = min(2*pause, longest)
 		}
 	}
+	return nil
 }
 
 // lookup takes a place among the lookups and returns a context for one, and what gives the place back.

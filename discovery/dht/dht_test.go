@@ -1,7 +1,10 @@
 package dht
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +207,26 @@ func TestDHT_FindEndsWithItsContextWhileNobodyIsThere(t *testing.T) {
 	})
 }
 
+// On a busy machine a peer that has answered comes into the table seconds later, and nothing tells of that.
+func TestDHT_NoticesWhoComesIntoTheTableLate(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		n, late := b.node(), &node{host: b.net.Host()}
+		b.connect(late, n)
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		ready := make(chan error, 1)
+		go func() { ready <- n.dht.awaitReady(ctx) }()
+		n.dht.answered(late.host.ID())
+		time.Sleep(10 * time.Second)
+		if _, err := n.dht.kad.RoutingTable().TryAddPeer(late.host.ID(), true, false); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ready; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestDHT_CloseLeavesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		nodes := b.line(4)
@@ -225,8 +248,8 @@ func TestDHT_CloseLeavesNothing(t *testing.T) {
 				t.Error("it is still offered")
 			}
 		}
-		if _, err := n.FindPeer(t.Context(), nodes[3].host.ID()); err == nil {
-			t.Error("a closed one found a peer")
+		if _, err := n.FindPeer(t.Context(), nodes[3].host.ID()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a closed one looked for a peer: %v", err)
 		}
 		synctest.Wait()
 	})
