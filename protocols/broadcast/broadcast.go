@@ -12,9 +12,17 @@
 // [Query] publishes a question; those who called [Handle] send their answers directly to the asker.
 //
 // Messages travel by GossipSub 1.2 (https://github.com/libp2p/specs/tree/master/pubsub/gossipsub) between nodes of one
-// network name that joined the topic; a node that did not join it passes nothing on. Each message is signed by its
-// author. A node hears and passes on only what holds: the signature, the author's right to publish, the type, the size,
-// the author's rate, and that it is neither old nor a repetition. Who sends many that do not hold is cut off.
+// network name. Each message is signed by its author. A node hears and passes on only what holds: the signature, the
+// author's right to publish, the type, the size, the author's rate, and that it is neither old nor a repetition. Who
+// sends many that do not hold is cut off.
+//
+// A topic reaches as far as those who listen on it, by [Topic.Subscribe] or [Handle], are connected among themselves: a
+// node passes on only what it listens to, and no listeners are looked for beyond the node's neighbors. Where many nodes
+// listen, that is everybody. Two listeners whose only connection is through a node that does not listen do not hear each
+// other; a node in the middle that is to pass a topic on subscribes to it.
+//
+// Messages may be heard in another order than they were published in, also those of one author: they come on several
+// ways and are verified in parallel. Whoever needs an order puts a number into the message.
 //
 // Nothing is stored: who subscribes later, or is cut off for longer than a few seconds, does not hear what was said
 // before. A node hears nothing that was published before it joined the topic, so that nobody can repeat to it what it
@@ -52,8 +60,8 @@ const (
 var (
 	// ErrClosed is returned by the methods of a closed [Bus] or [Topic]. It matches [net.ErrClosed].
 	ErrClosed = fmt.Errorf("broadcast: closed: %w", net.ErrClosed)
-	// ErrNoPeers means that nobody else has joined the topic, so that a message would have reached nobody.
-	ErrNoPeers = errors.New("broadcast: no connected node has joined the topic")
+	// ErrNoPeers means that no neighbor listens on the topic, so that a message would have reached nobody.
+	ErrNoPeers = errors.New("broadcast: no connected node listens on the topic")
 	// ErrTooLarge means that a message is larger than [MaxMessage].
 	ErrTooLarge = errors.New("broadcast: message too large")
 )

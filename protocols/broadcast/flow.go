@@ -23,7 +23,7 @@ type flow struct {
 }
 
 type queue struct {
-	waiting int
+	waiting int // below 0 for moments: GossipSub may tell that an RPC was sent before it tells that it was queued
 	moved   time.Time
 }
 
@@ -46,7 +46,7 @@ func (f *flow) sent(p peer.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	q := f.peers[p]
-	if q == nil || q.waiting == 0 {
+	if q == nil {
 		return
 	}
 	q.waiting--

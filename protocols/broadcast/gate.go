@@ -70,7 +70,9 @@ type stream struct {
 }
 
 func newGate(h corehost.Host, topics *subscribed, log *slog.Logger) *gate {
-	return &gate{Host: h, topics: topics, log: log, streams: map[*stream]struct{}{}, guests: map[peer.ID]*guest{}}
+	g := &gate{Host: h, topics: topics, log: log, streams: map[*stream]struct{}{}, guests: map[peer.ID]*guest{}}
+	topics.here = g.here
+	return g
 }
 
 // SetStreamHandler implements [corehost.Host].
@@ -124,14 +126,24 @@ func (g *gate) enter(raw network.Stream, inbound bool) (*stream, error) {
 
 func (g *gate) leave(s *stream) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, ok := g.streams[s]; !ok {
-		return
+	_, ok := g.streams[s]
+	if ok {
+		delete(g.streams, s)
+		s.guest.streams--
 	}
-	delete(g.streams, s)
-	if s.guest.streams--; s.guest.streams == 0 {
+	last := ok && s.guest.streams == 0
+	g.mu.Unlock()
+	if last {
 		g.topics.gone(s.Conn().RemotePeer())
 	}
+}
+
+// here tells whether a peer has a stream.
+func (g *gate) here(p peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	guest := g.guests[p]
+	return guest != nil && guest.streams > 0
 }
 
 // guest returns what is known of a peer, and makes room for it.

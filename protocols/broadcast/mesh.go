@@ -104,6 +104,7 @@ func newSubscribed(prefix string, allow func(peer.ID, string) bool) *subscribed 
 type subscribed struct {
 	prefix string
 	allow  func(p peer.ID, wire string) bool
+	here   func(p peer.ID) bool // whether gone will be called
 
 	mu     sync.Mutex
 	topics map[peer.ID]map[string]bool
@@ -124,6 +125,9 @@ func (s *subscribed) FilterIncomingSubscriptions(from peer.ID, news []*pb.RPC_Su
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.here(from) { // it left before this was read
+		return nil, nil
+	}
 	has := s.topics[from]
 	if has == nil {
 		has = map[string]bool{}

@@ -24,7 +24,7 @@ const (
 	DefaultQueryTime = 5 * time.Second
 	// answerRead bounds how long the stream of an answer may take.
 	answerRead = 10 * time.Second
-	// maxAnswers is how many answers wait for the asker; those after them wait on their streams.
+	// maxAnswers is how many answers are queued for the asker; those after them, one of each peer, wait for a place.
 	maxAnswers = 64
 )
 
@@ -200,6 +200,7 @@ func (q *question) give(from peer.ID, r *Reply) {
 	select {
 	case q.answers <- reply{from: from, reply: r}:
 	case <-q.done:
+	case <-q.bus.Done(): // the asker may be the one who closes the bus
 	}
 }
 

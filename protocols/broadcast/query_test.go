@@ -234,3 +234,28 @@ func TestHandle_CloseEndsTheHandlers(t *testing.T) {
 		w.close()
 	})
 }
+
+// The asker itself may close the bus, while more answers wait than it has taken.
+func TestQuery_AnswersThatWaitDoNotHoldUpClose(t *testing.T) {
+	inTime(t, func(t *testing.T) {
+		w := newWorld(t, 2, nil)
+		w.connect(0, 1)
+		answerers(t, w, 1, func(context.Context, int) (number, error) { return nil, errors.New("unheard") })
+		q, err := join[text](t, w.buses[0], "load").ask(t.Context(), say("how much?"))
+		must(t, err)
+		for range maxAnswers {
+			q.give("somebody", &Reply{Code: 5})
+		}
+		time.Sleep(time.Second) // the answer waits for its place
+		closed := make(chan error, 1)
+		go func() { closed <- w.buses[0].Close() }()
+		select {
+		case err := <-closed:
+			must(t, err)
+		case <-time.After(time.Minute):
+			t.Error("the bus does not close")
+		}
+		q.end()
+		w.close()
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -317,4 +318,22 @@ func TestBus_DoesNothingBeforeTheFirstJoin(t *testing.T) {
 	}
 	must(t, b.Close())
 	must(t, b.Close())
+}
+
+func TestSubscribed_RemembersNothingOfWhoHasLeft(t *testing.T) {
+	here := true
+	s := newSubscribed(wireTopic("test", ""), func(peer.ID, string) bool { return true })
+	s.here = func(peer.ID) bool { return here }
+	news := []*pb.RPC_SubOpts{{Subscribe: new(true), Topicid: new(wireTopic("test", "news"))}}
+	if out, err := s.FilterIncomingSubscriptions("p", news); err != nil || len(out) != 1 {
+		t.Errorf("of one who is here: %v, %v", out, err)
+	}
+	here = false
+	s.gone("p")
+	if out, err := s.FilterIncomingSubscriptions("p", news); err != nil || len(out) != 0 { // it was under way
+		t.Errorf("of one who has left: %v, %v", out, err)
+	}
+	if len(s.topics) != 0 {
+		t.Errorf("remembered: %v", s.topics)
+	}
 }
