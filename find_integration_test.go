@@ -83,8 +83,11 @@ func TestFind_AcrossALineOfIntroductions(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			nodes, joined := line(t, test.backward, append(test.opts, patient)...)
-			if got, want := mustGreet(t, nodes[0]), "last "+nodes[0].ID().String(); got != want {
-				t.Errorf("%q, want %q", got, want)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			res, err := pb.NewGreeterServiceClient(nodes[0]).Greet(ctx, &pb.GreetRequest{Name: "x"})
+			if want := "last " + nodes[0].ID().String(); err != nil || res.GetText() != want {
+				t.Errorf("%q, %v, want %q", res.GetText(), err, want)
 			}
 			t.Logf("called by name %v after joining, want 5 s", time.Since(joined).Round(time.Millisecond))
 		})
