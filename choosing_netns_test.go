@@ -45,6 +45,7 @@ func TestChoosing_OnALAN(t *testing.T) {
 		playCaller(t)
 		return
 	}
+	t.Parallel()
 	lab := &choosingLab{t: t, bridge: netns.New(t).Bridge(), network: p2ptest.Network()}
 	one, two, three := lab.instance(), lab.instance(), lab.instance()
 	caller := play(t, lab.bridge.Host(), "caller", lanNetworkEnv+"="+lab.network)

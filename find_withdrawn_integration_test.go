@@ -42,6 +42,7 @@ func instancesOf(t *testing.T, n *p2p.Node, wait time.Duration) (count int) {
 // TestFind_AWithdrawnServiceIsNotCalled: the only instance of a service, which is in the table, is closed gracefully, or
 // vanishes.
 func TestFind_AWithdrawnServiceIsNotCalled(t *testing.T) {
+	t.Parallel()
 	const lifetime = 4 * time.Second
 	for _, graceful := range []bool{true, false} {
 		t.Run(fmt.Sprintf("graceful %t", graceful), func(t *testing.T) {
@@ -93,6 +94,7 @@ func TestFind_AWithdrawnServiceIsNotCalled(t *testing.T) {
 // TestFind_NetworksOfDifferentNamesNeverMeet: two networks on one link, found by multicast on loopback, introduced to one
 // another, and with tables.
 func TestFind_NetworksOfDifferentNamesNeverMeet(t *testing.T) {
+	t.Parallel()
 	quiet := slog.New(slog.DiscardHandler)
 	var calls [2]atomic.Int64
 	var nodes [2][]*p2p.Node

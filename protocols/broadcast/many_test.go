@@ -45,14 +45,15 @@ func newCrowd(t *testing.T, count, neighbors int, latency time.Duration) *crowd 
 	return c
 }
 
-// meet waits until every node knows of half its neighbors that they listen. A few pairs may miss each other when they join
-// while their connection is being made, as all do here; others reach them.
+// meet waits until every node knows of a few neighbors that they listen. Pairs may miss each other when they join while
+// their connection is being made, as all do here, because libp2p bounds how often news of protocols is taken from one
+// network; others reach them.
 func (c *crowd) meet() {
 	c.t.Helper()
 	poll.Until(c.t, time.Minute, func() string {
 		for i, topic := range c.topics {
-			if got, want := len(topic.Peers()), len(c.hosts[i].Network().Peers()); 2*got < want {
-				return fmt.Sprintf("node %d knows of %d of %d neighbors that they listen", i, got, want)
+			if got, want := len(topic.Peers()), min(3, len(c.hosts[i].Network().Peers())); got < want {
+				return fmt.Sprintf("node %d knows of %d neighbors that they listen, want %d", i, got, want)
 			}
 		}
 		return ""
