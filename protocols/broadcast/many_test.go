@@ -36,18 +36,16 @@ func newCrowd(t *testing.T, count, neighbors int, latency time.Duration) *crowd 
 			}
 		}
 	}
-	c.random(1, neighbors/2)
 	for _, b := range c.buses {
 		topic := join[*wrapperspb.BytesValue](t, b, "news")
 		c.topics = append(c.topics, topic)
 		c.subs = append(c.subs, subscribe(t, topic, 2000))
 	}
+	c.random(1, neighbors/2) // who joins first is known by its first identify, of which none is left out
 	return c
 }
 
-// meet waits until every node knows of a few neighbors that they listen. Pairs may miss each other when they join while
-// their connection is being made, as all do here, because libp2p bounds how often news of protocols is taken from one
-// network; others reach them.
+// meet waits until every node knows of a few neighbors that they listen.
 func (c *crowd) meet() {
 	c.t.Helper()
 	poll.Until(c.t, time.Minute, func() string {
