@@ -229,7 +229,8 @@ func (r *running) cause() error {
 }
 
 // stop ends the parts. The order: withdraw announcements and stop discovery; stop accepting and let calls end, within
-// the shutdown timeout; leave the broadcasts; close the client channel; close the host; wait. It runs on parts that never began, too.
+// the shutdown timeout; leave the broadcasts; close the client channel; close the host; wait. It runs on parts that never
+// began, too.
 func (r *running) stop() error {
 	var errs []error
 	r.cancel()

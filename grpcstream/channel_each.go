@@ -66,14 +66,11 @@ func (ch *Channel) each(ctx context.Context, all []Instance, call func(context.C
 			}
 		})
 	}
-	pending := make([]bool, len(all))
-	for i := range pending {
-		pending[i] = true
-	}
+	told := make([]bool, len(all))
 	for range all {
 		select {
 		case r := <-results:
-			pending[r.i] = false
+			told[r.i] = true
 			if !yield(all[r.i], r.err) {
 				return
 			}
@@ -82,13 +79,13 @@ func (ch *Channel) each(ctx context.Context, all []Instance, call func(context.C
 		}
 		for n := len(results); n > 0; n-- { // those in time
 			r := <-results
-			pending[r.i] = false
+			told[r.i] = true
 			if !yield(all[r.i], r.err) {
 				return
 			}
 		}
-		for i, waits := range pending {
-			if waits && !yield(all[i], context.Cause(ctx)) {
+		for i, done := range told {
+			if !done && !yield(all[i], context.Cause(ctx)) {
 				return
 			}
 		}

@@ -83,8 +83,6 @@ func fitnessOf(s healthpb.HealthCheckResponse_ServingStatus) fitness {
 		return serving
 	case healthpb.HealthCheckResponse_NOT_SERVING:
 		return notServing
-	case healthpb.HealthCheckResponse_UNKNOWN, healthpb.HealthCheckResponse_SERVICE_UNKNOWN:
-		return unsaid
 	default:
 		return unsaid
 	}

@@ -69,13 +69,7 @@ start come first, with the kind "present".`,
 }
 
 func printPeers(out *output.Printer, peers []*control.Peer) error {
-	values := make([]peerJSON, 0, len(peers))
-	var rows [][]string
-	for _, p := range peers {
-		v := peerOf(p)
-		values = append(values, v)
-		rows = append(rows, v.row())
-	}
+	values, rows := listOf(peers, peerOf)
 	if len(rows) == 0 && !out.IsJSON() {
 		return out.Printf("No peers yet. \"p2p status\" says what may keep others from being found.\n")
 	}

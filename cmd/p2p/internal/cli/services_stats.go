@@ -84,13 +84,7 @@ func stats(ctx context.Context, c control.ControlServiceClient, conn *grpc.Clien
 	if err != nil {
 		return &callError{what: "asking for the statistics", peer: target, err: err}
 	}
-	values := make([]statsJSON, 0, len(methods))
-	var rows [][]string
-	for _, m := range methods {
-		v := statsOf(m)
-		values = append(values, v)
-		rows = append(rows, v.row())
-	}
+	values, rows := listOf(methods, statsOf)
 	if len(rows) == 0 && !out.IsJSON() {
 		return out.Printf("No calls yet.\n")
 	}

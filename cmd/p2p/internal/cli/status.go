@@ -80,6 +80,17 @@ func (s statusJSON) rows() [][]string {
 	return append(append(rows, column("addresses", s.Addrs)...), column("diagnosis", s.Diagnosis)...)
 }
 
+// listOf makes what a list prints: the values for JSON, and a row of the table for each.
+func listOf[T any, V interface{ row() []string }](all []T, of func(T) V) (values []V, rows [][]string) {
+	values = make([]V, 0, len(all)) // no list is null
+	for _, one := range all {
+		v := of(one)
+		values = append(values, v)
+		rows = append(rows, v.row())
+	}
+	return values, rows
+}
+
 // column puts a list below one another, behind one label.
 func column(label string, values []string) [][]string {
 	var rows [][]string
