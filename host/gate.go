@@ -1,6 +1,8 @@
 package host
 
 import (
+	"slices"
+
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -9,13 +11,26 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// Refusal is something that a host did not let a peer do.
+type Refusal struct {
+	// Peer proved its ID and was refused.
+	Peer peer.ID
+	// Addr is where it is, or where it was dialed.
+	Addr ma.Multiaddr
+	// Direction is that of the connection.
+	Direction network.Direction
+	// Reason says what was refused, and why, for a person: "connection: not on the allow list".
+	Reason string
+}
+
 // gate lets a connection go on only if its peer is allowed. It decides when the peer has proved its ID, in the middle
 // of the handshake: a refused peer gets no stream, so no identify and no record.
 type gate struct {
-	node  *node
-	allow *AllowList
-	next  connmgr.ConnectionGater // the user's own; nil: none
-	self  crypto.PrivKey
+	node   *node
+	allow  *AllowList
+	relays []peer.ID               // may be connected, listed or not
+	next   connmgr.ConnectionGater // the user's own; nil: none
+	self   crypto.PrivKey
 }
 
 var _ connmgr.ConnectionGater = (*gate)(nil)
@@ -40,8 +55,8 @@ func (g *gate) InterceptSecured(dir network.Direction, p peer.ID, c network.Conn
 		g.node.cloned(c.RemoteMultiaddr())
 		return false
 	}
-	if !g.allow.Allows(p) {
-		g.node.log.Debug("refused a peer that is not on the allow list", "peer", p, "addr", c.RemoteMultiaddr(), "direction", dir)
+	if !g.admits(p) {
+		g.node.refuse(Refusal{p, c.RemoteMultiaddr(), dir, "connection: not on the allow list"})
 		return false
 	}
 	return g.next == nil || g.next.InterceptSecured(dir, p, c)
@@ -49,11 +64,22 @@ func (g *gate) InterceptSecured(dir network.Direction, p peer.ID, c network.Conn
 
 // InterceptUpgraded implements [connmgr.ConnectionGater].
 func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason) {
-	if !g.allow.Allows(c.RemotePeer()) { // removed from the list since
+	if !g.admits(c.RemotePeer()) { // removed from the list since
 		return false, 0
 	}
 	if g.next == nil {
 		return true, 0
 	}
 	return g.next.InterceptUpgraded(c)
+}
+
+// admits tells whether p may be connected. A relay may, because it carries; what it may call is not decided here.
+func (g *gate) admits(p peer.ID) bool { return g.allow.Allows(p) || slices.Contains(g.relays, p) }
+
+// refuse reports a refusal.
+func (n *node) refuse(r Refusal) {
+	n.log.Debug("refused", "peer", r.Peer, "addr", r.Addr, "direction", r.Direction, "reason", r.Reason)
+	if n.refused != nil {
+		n.refused(r)
+	}
 }

@@ -4,11 +4,17 @@
 // uses no relay, asks no router for a port mapping, probes no reachability and looks up nothing. What it is given in
 // [Config.Libp2p] wins over what this package would set.
 //
+// [Config.WAN] adds what reaching others across NATs is built from, and [Config.Relay] makes a host one that others are
+// reached through; whom to contact and when stays with whoever uses the host. libp2p's own automatic relaying, hole
+// punching, reachability probing and observed addresses stay off: each waits for several peers of a public network
+// and would ask any that is connected.
+//
 // libp2p's own records, errors only by default, go to standard error: a program says otherwise by
 // gologshim.SetDefaultHandler, of go-libp2p, before its first host, since libp2p knows one logger for the process.
 package host
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +24,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -38,6 +46,29 @@ type Config struct {
 	// Allow decides who may be connected, in both directions, once a peer has proved its ID and before anything else
 	// is exchanged. Nil lets everyone connect. A gater in Libp2p is asked as well: both must agree.
 	Allow *AllowList
+
+	// WAN readies the host for being reached across NATs: it dials and takes relayed connections, dials WebSocket
+	// addresses (through the HTTP proxy that the environment names, if any), and dials public TCP addresses from its
+	// listening port, so that a router gives it one outside address for all. It contacts nobody by itself.
+	WAN bool
+
+	// MapPorts asks the link's router for port mappings (UPnP, NAT-PMP). It goes with WAN only.
+	MapPorts bool
+
+	// Relay makes the host a relay: it carries connections between those whom Allow lets in, and probes for them
+	// whether they can be reached. Nil, the host carries nothing.
+	Relay *RelayConfig
+
+	// WebSocket names a further place to listen at, for WebSocket over TCP, as Listen does: ":443". It is for peers
+	// that nothing but HTTP gets out of. Empty, the host does not listen for WebSocket.
+	WebSocket string
+
+	// Relays are peers that may be connected although Allow does not list them, because they carry for this host.
+	Relays []peer.ID
+
+	// Refused is called for everything that the host refuses a peer. It may be called from several goroutines and must
+	// not block. Nil ignores refusals.
+	Refused func(Refusal)
 
 	// Clone is called when somebody else proves this host's own identity, with the address it came from or was met
 	// at. It may be called from several goroutines and must not block. Nil ignores clones.
@@ -61,6 +92,9 @@ type Config struct {
 // New returns a started host. The caller closes it. It fails when an address of the configuration is malformed, when
 // it cannot listen (see [Listen]), and when an option of Libp2p fails or does not go with the others.
 func New(cfg Config) (corehost.Host, error) {
+	if cfg.MapPorts && !cfg.WAN {
+		return nil, errors.New("host: MapPorts without WAN: a mapped port is of use across NATs only")
+	}
 	announce, err := parseAnnounce(cfg.Announce)
 	if err != nil {
 		return nil, fmt.Errorf("host: %w", err)
@@ -68,7 +102,7 @@ func New(cfg Config) (corehost.Host, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	n := &node{announce: announce, clone: cfg.Clone, log: cfg.Logger}
+	n := &node{announce: announce, clone: cfg.Clone, refused: cfg.Refused, log: cfg.Logger}
 	h, err := libp2p.New(options(cfg, n)...)
 	if err != nil {
 		for _, c := range n.made { // libp2p has not come to own them
@@ -82,6 +116,12 @@ func New(cfg Config) (corehost.Host, error) {
 	if n.setup != nil {
 		_ = n.Close()
 		return nil, n.setup
+	}
+	if cfg.Relay != nil {
+		if n.relay, err = newRelay(n, *cfg.Relay, cfg.Allow); err != nil {
+			_ = n.Close()
+			return nil, err
+		}
 	}
 	if len(cfg.Listen) > 0 {
 		if err := Listen(n, cfg.Listen...); err != nil {
@@ -98,6 +138,7 @@ type node struct {
 
 	announce []announced
 	clone    func(ma.Multiaddr)
+	refused  func(Refusal)
 	log      *slog.Logger
 
 	made      []io.Closer // what the options have made for a host that does not exist yet
@@ -105,7 +146,16 @@ type node struct {
 	simulated bool        // its QUIC does not use the machine's sockets
 	tableOf   addressTable
 	setup     error // of Config.Setup
+	relay     *relay.Relay
 	ready     atomic.Bool
+}
+
+// Close implements [corehost.Host].
+func (n *node) Close() error {
+	if n.relay != nil {
+		_ = n.relay.Close() // it has no other error than having been closed
+	}
+	return n.Host.Close()
 }
 
 // IDService returns libp2p's identify service: some of libp2p's packages look for this method.

@@ -52,7 +52,7 @@ func options(cfg Config, n *node) []libp2p.Option {
 		n.store,
 		n.limits,
 		func(c *config.Config) error {
-			c.ConnectionGater = &gate{node: n, allow: cfg.Allow, next: c.ConnectionGater, self: c.PeerKey}
+			c.ConnectionGater = &gate{node: n, allow: cfg.Allow, relays: cfg.Relays, next: c.ConnectionGater, self: c.PeerKey}
 			return nil
 		},
 		func(c *config.Config) error {
@@ -61,7 +61,7 @@ func options(cfg Config, n *node) []libp2p.Option {
 			}
 			return nil
 		},
-		quiet,
+		quiet(cfg),
 		n.setUp(cfg.Setup),
 	)
 }
@@ -173,20 +173,38 @@ func (n *node) limits(c *config.Config) error {
 	return nil
 }
 
-// quiet turns off what would contact others by itself, unless the user's options ask for any of it.
-func quiet(c *config.Config) error {
-	if !c.RelayCustom {
-		if err := c.Apply(libp2p.DisableRelay()); err != nil {
-			return err
+// quiet turns off what would contact others by itself, unless the user's options ask for any of it, and sets what the
+// configuration asks for.
+func quiet(cfg Config) libp2p.Option {
+	return func(c *config.Config) error {
+		asked := c.Relay || c.EnableAutoRelay || c.EnableRelayService || c.EnableHolePunching || c.EnableAutoNATv2 ||
+			c.EnableService || c.NATManager != nil || c.ForceReachability != nil
+		if !c.RelayCustom {
+			circuits := libp2p.DisableRelay()
+			if cfg.WAN { // the transport alone: it dials what it is told to, and takes what a relay brings
+				circuits = libp2p.EnableRelay()
+			}
+			if err := c.Apply(circuits); err != nil {
+				return err
+			}
 		}
-	}
-	if c.Relay || c.EnableAutoRelay || c.EnableRelayService || c.EnableHolePunching || c.EnableAutoNATv2 ||
-		c.EnableService || c.NATManager != nil || c.ForceReachability != nil {
+		if cfg.MapPorts && c.NATManager == nil {
+			if err := c.Apply(libp2p.NATPortMap()); err != nil {
+				return err
+			}
+		}
+		if asked {
+			return nil
+		}
+		// AutoNAT would ask the peers to dial back, and identify would learn addresses from what they claim to see. What
+		// is forced here is but the first word: libp2p's address list and the DHT follow the last
+		// [event.EvtLocalReachabilityChanged], whoever emits it.
+		reachable := network.ReachabilityPrivate
+		if cfg.Relay != nil {
+			reachable = network.ReachabilityPublic
+		}
+		c.ForceReachability = &reachable
+		c.DisableIdentifyAddressDiscovery = true
 		return nil
 	}
-	// AutoNAT would ask the peers to dial back, and identify would learn addresses from what they claim to see.
-	private := network.ReachabilityPrivate
-	c.ForceReachability = &private
-	c.DisableIdentifyAddressDiscovery = true
-	return nil
 }
