@@ -1,8 +1,6 @@
 package p2p
 
 import (
-	"context"
-
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -40,14 +38,5 @@ const topicMethod = "/p2p.broadcast.v1.Topic/"
 
 func (n *Node) mayPublish(p peer.ID, topic string) bool {
 	r, err := n.live()
-	switch {
-	case err != nil:
-		return false
-	case p == r.host.ID():
-		return true
-	case !r.allow.Allows(p):
-		return false
-	}
-	authorize := n.config.authorize
-	return authorize == nil || authorize(context.Background(), PeerInfo{ID: p}, topicMethod+topic) == nil
+	return err == nil && (p == r.host.ID() || n.access.mayCall(p, topicMethod+topic))
 }

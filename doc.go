@@ -50,9 +50,18 @@
 // those in flight on it, unless they are [Repeatable]. Package grpcstream says exactly what is chosen and what is tried
 // again.
 //
+// # Across NATs
+//
+// A node starts with the profile [LAN], and contacts nothing beyond its link by itself. With [WAN] it reaches nodes on
+// other networks, and is reached there, behind NATs too: it names one or more nodes of your own with the profile [Relay],
+// at a public address, which carry its connections until there is a direct one. [PeerInfo] tells which path a peer is
+// on and why it is not a better one. Their documentation lists what each profile sets.
+//
 // # Who may call
 //
-// In the default profile [LAN] every node of the same network name that reaches this one may call it; the node says so
-// once at its start. [WithAllow] and [WithAllowFile] close it for all but the peers listed, before anything but the
-// handshake; [WithAuthorizer] decides each call.
+// In the default profile every node of the same network name that reaches this one may call it; the node says so once at
+// its start. [WithAllow] and [WithAllowFile] close it for all but the peers listed, before anything but the handshake;
+// [WithAuthorizer] decides each call. [WAN] and [Relay] start with one of them, or an explicit [WithOpen], only. One list
+// governs who may connect, call and be relayed; a relay that is named to [WAN] may carry although it is not listed, and
+// call only if it is. Each connection and each call that is refused is a line of the log.
 package p2p

@@ -35,7 +35,7 @@ func (r *running) openTable() (err error) {
 		Network:  c.network,
 		Member:   grpcstream.TunnelProtocol(c.network),
 		Lifetime: c.lifetime,
-		Allow:    r.allow.Allows,
+		Allow:    r.node.access.mayConnect,
 		InUse:    r.inUse,
 		Logger:   r.log,
 	})
@@ -112,7 +112,7 @@ func (r *running) askCatalog(ctx context.Context, p peer.ID, service string) (ou
 		found, err := neighbors.Find(ctx, cc, service, neighbors.MaxRecords)
 		for _, n := range found {
 			info := peer.AddrInfo{ID: n.Record.PeerID, Addrs: from.Accepted(n.Record.PeerID, n.Record.Addrs)}
-			if r.allow.Allows(info.ID) && (len(info.Addrs) > 0 || len(r.host.Network().ConnsToPeer(info.ID)) > 0) {
+			if r.node.access.mayConnect(info.ID) && (len(info.Addrs) > 0 || len(r.host.Network().ConnsToPeer(info.ID)) > 0) {
 				out = append(out, info)
 			}
 		}

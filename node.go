@@ -16,6 +16,7 @@ import (
 // value is not usable. All methods may be called from many goroutines at once.
 type Node struct {
 	config *config
+	access *access
 	server *grpcstream.Server
 	bus    *broadcast.Bus
 
@@ -47,6 +48,7 @@ func NewNode(address string, opts ...Option) *Node {
 		err = fmt.Errorf("p2p: %w", bad)
 	}
 	n := &Node{config: cfg, err: err, done: make(chan struct{})}
+	n.access = newAccess(n, cfg)
 	n.server = newServer(n, cfg)
 	n.bus = newBus(n, cfg)
 	return n

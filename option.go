@@ -40,6 +40,11 @@ func (f optionFunc) apply(c *config) error { return f(c) }
 
 // config is what the options set. Its zero value is no default: see newConfig.
 type config struct {
+	profile   profile
+	relays    []namedRelay
+	noMapping bool
+	webSocket string
+
 	listen   string
 	home     string
 	identity crypto.PrivKey
@@ -92,7 +97,7 @@ func (c *config) check() error {
 	case c.open && c.closed():
 		return errors.New("p2p: WithOpen together with WithAllow, WithAllowFile or WithAuthorizer: use one side")
 	}
-	return nil
+	return c.checkAccess()
 }
 
 // closed tells whether an option restricts who may call.
@@ -100,20 +105,6 @@ func (c *config) closed() bool { return c.listed() || c.authorize != nil }
 
 // listed tells whether an allow list says who may connect.
 func (c *config) listed() bool { return c.allow != nil || c.allowFile != "" }
-
-// LAN is the profile that every node starts from. It sets exactly this:
-//
-//   - nodes of the same network name are found by multicast DNS on this machine and on its links, and by asking
-//     neighbors for their neighbors;
-//   - nothing beyond the link is contacted, except what JoinNetwork and calls to a full address name;
-//   - every node of the network name that reaches this one may call it, until an allow list or an authorizer says
-//     otherwise.
-func LAN() Option {
-	return optionFunc(func(c *config) error {
-		c.sources, c.sourcesSet = nil, false
-		return nil
-	})
-}
 
 // WithHome keeps the node's identity, the peer IDs seen first at joined addresses and the known peers in a folder, which
 // is created with mode 0700. One process at a time uses a home. Without it a node has a new identity at each start and

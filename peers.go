@@ -3,10 +3,13 @@ package p2p
 import (
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/lynn9388/p2p/discovery"
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 // PeerState tells how close a peer is.
@@ -80,4 +83,56 @@ func callerInfo(p grpcstream.Peer) PeerInfo {
 		info.Addrs = []ma.Multiaddr{p.Addr}
 	}
 	return info
+}
+
+// peers is what is known of everybody.
+func (r *running) peers() []PeerInfo {
+	known := r.keeper.Peers()
+	out := make([]PeerInfo, 0, len(known))
+	for _, p := range known {
+		out = append(out, r.peerInfo(p))
+	}
+	return out
+}
+
+// peerInfo joins what the keeper knows of a peer with what its connection and its services tell.
+func (r *running) peerInfo(p discovery.Peer) PeerInfo {
+	version, name := parseAgent(p.Agent)
+	info := PeerInfo{
+		ID: p.ID, State: PeerState(p.State), Addrs: p.Addrs, Source: p.Source, RTT: p.RTT, Since: p.Since,
+		Name: safetext.Clean(name), Version: safetext.Clean(version), LastError: safetext.Clean(p.LastError),
+	}
+	if r.book != nil {
+		info.Pinned = safetext.Clean(r.book.Name(p.ID))
+	}
+	for _, s := range r.channel.Services(p.ID) {
+		info.Services = append(info.Services, safetext.Clean(s))
+	}
+	if c := connTo(r.host.Network(), p.ID); c != nil {
+		at := grpcstream.PeerOf(c)
+		info.Path, info.Transport = string(at.Path), at.Transport
+		info.Addrs = connectedFirst(c.RemoteMultiaddr(), info.Addrs)
+	}
+	return info
+}
+
+// connTo returns the connection to a peer that lasts the longest: a direct one if there is any.
+func connTo(n network.Network, p peer.ID) network.Conn {
+	var best network.Conn
+	for _, c := range n.ConnsToPeer(p) {
+		if best == nil || best.Stat().Limited && !c.Stat().Limited {
+			best = c
+		}
+	}
+	return best
+}
+
+func connectedFirst(first ma.Multiaddr, rest []ma.Multiaddr) []ma.Multiaddr {
+	out := []ma.Multiaddr{first}
+	for _, a := range rest {
+		if !a.Equal(first) {
+			out = append(out, a)
+		}
+	}
+	return out
 }

@@ -21,7 +21,7 @@ func newServer(n *Node, c *config) *grpcstream.Server {
 	s := grpcstream.NewServer(grpcstream.ServerConfig{
 		Network:           c.network,
 		Tags:              c.tags,
-		Authorize:         c.authorizeCall(),
+		Authorize:         n.access.decide,
 		WithoutReflection: c.noReflection,
 		Options:           c.serverOptions,
 		Metrics:           c.metrics,
@@ -78,20 +78,6 @@ func (s selfInfo) Changes(ctx context.Context) <-chan struct{} {
 		return closed
 	}
 	return r.events.Changes(ctx)
-}
-
-// authorizeCall is the decision on each call as the server asks for it, or nil without an authorizer. A node may always
-// call itself.
-func (c *config) authorizeCall() func(context.Context, grpcstream.Call) error {
-	if c.authorize == nil {
-		return nil
-	}
-	return func(ctx context.Context, call grpcstream.Call) error {
-		if call.Peer.Path == grpcstream.PathMemory {
-			return nil
-		}
-		return c.authorize(ctx, callerInfo(call.Peer), call.Method)
-	}
 }
 
 // The agent version that identify carries: "p2p/<version> <name>".

@@ -61,13 +61,13 @@ func start(n *Node, joins []string) (_ *running, err error) {
 			err = errors.Join(fmt.Errorf("p2p: start: %w", err), r.stop())
 		}
 	}()
-	for _, step := range []func() error{r.openHome, r.openHost, r.openChannel, r.openDiscovery, r.openTable} {
+	for _, step := range []func() error{r.openHome, r.openHost, r.checkRelays, r.openChannel, r.openDiscovery, r.openTable} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	// Everybody who follows the host's events does so before the first connection can come.
-	r.relay(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
+	r.passOn(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
 	r.background("keeper", r.keeper.Run)
 	if r.table != nil {
 		r.background("dht", r.table.Run)
@@ -75,7 +75,7 @@ func start(n *Node, joins []string) (_ *running, err error) {
 	if err := host.Listen(r.host, n.config.listen); err != nil {
 		return nil, err
 	}
-	if err := r.bootstrap.Join(joins...); err != nil {
+	if err := r.bootstrap.Join(append(n.config.relayPlaces(), joins...)...); err != nil {
 		return nil, err
 	}
 	for _, s := range r.sources {
@@ -93,6 +93,7 @@ func (r *running) openHome() (err error) {
 		if r.allow, err = host.NewAllowList(c.allowFile, c.allow...); err != nil {
 			return err
 		}
+		r.node.access.list.Store(r.allow)
 	}
 	if c.home == "" {
 		return nil
@@ -163,7 +164,7 @@ func (r *running) openDiscovery() error {
 	r.keeper = discovery.NewKeeper(r.host, discovery.KeeperConfig{
 		Low: c.low, High: c.high,
 		Member: grpcstream.TunnelProtocol(c.network),
-		Allow:  r.allow.Allows,
+		Allow:  r.node.access.mayConnect,
 		InUse:  r.inUse,
 		Book:   r.book,
 		Logger: r.log,
@@ -171,7 +172,7 @@ func (r *running) openDiscovery() error {
 	r.watch.Store(r.keeper)
 	r.bootstrap = discovery.NewBootstrap(discovery.BootstrapConfig{Keeper: r.keeper, Book: r.book, Logger: r.log})
 	r.sources = []discovery.Source{r.bootstrap, discovery.NewExchange(r.keeper, r.askNeighbors)}
-	if !c.sourcesSet {
+	if !c.sourcesSet && c.profile != profileRelay {
 		c.sources = []discovery.Source{mdns.New(mdns.Config{Network: c.network, Logger: r.log})}
 	}
 	r.sources = append(r.sources, c.sources...)

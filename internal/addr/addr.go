@@ -1,7 +1,7 @@
 // Package addr reads the addresses that people write and tells how far an address reaches.
 //
 // There are three things that a person names: where to listen ([ParseListen]), a place to join ([ParseJoin]) and a
-// peer ([ParsePeer]). All three take the short forms (host:port, ID@host:port) and multiaddrs.
+// peer ([ParsePeer]). All three take the short forms (host:port, ID@host:port, ID@RELAY@host:port) and multiaddrs.
 package addr
 
 import (
@@ -18,8 +18,9 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// ParsePeer reads a peer: "ID", "ID@host:port" or a multiaddr that ends in /p2p/ID. The addresses of the result are
-// empty for a bare ID, and are without /p2p/ID otherwise.
+// ParsePeer reads a peer: "ID", "ID@host:port", "ID@RELAY@host:port" for one that is reached through the relay with the
+// ID RELAY, or a multiaddr that ends in /p2p/ID. The addresses of the result are empty for a bare ID, and are without
+// /p2p/ID otherwise.
 func ParsePeer(s string) (peer.AddrInfo, error) {
 	switch {
 	case strings.HasPrefix(s, "/"):
@@ -34,7 +35,7 @@ func ParsePeer(s string) (peer.AddrInfo, error) {
 		if err != nil {
 			return peer.AddrInfo{}, fmt.Errorf("peer %q: %q is not a peer ID: %w", s, name, err)
 		}
-		addrs, err := fromHostPort(hostport)
+		addrs, err := fromPlace(hostport)
 		if err != nil {
 			return peer.AddrInfo{}, fmt.Errorf("peer %q: %w", s, err)
 		}
@@ -77,6 +78,30 @@ func ParseJoin(s string) (peer.AddrInfo, error) {
 		}
 		return peer.AddrInfo{Addrs: addrs}, nil
 	}
+}
+
+// fromPlace returns the addresses of host:port, or of RELAY@host:port: through the relay that is there.
+func fromPlace(s string) ([]ma.Multiaddr, error) {
+	name, hostport, relayed := strings.Cut(s, "@")
+	if !relayed {
+		return fromHostPort(s)
+	}
+	relay, err := peer.Decode(name)
+	if err != nil {
+		return nil, fmt.Errorf("relay %q is not a peer ID: %w", name, err)
+	}
+	addrs, err := fromHostPort(hostport)
+	if err != nil {
+		return nil, fmt.Errorf("relay %s: %w", relay, err)
+	}
+	circuit, err := ma.NewMultiaddr("/p2p/" + relay.String() + "/p2p-circuit")
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range addrs {
+		addrs[i] = a.Encapsulate(circuit)
+	}
+	return addrs, nil
 }
 
 // fromHostPort returns the TCP and the QUIC address of host:port.

@@ -11,7 +11,10 @@ import (
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
-const someID = "12D3KooWKdw5bCAeE6WcvdcWddRgrqEhghjuoyigFm8xg8ni8M5z"
+const (
+	someID  = "12D3KooWKdw5bCAeE6WcvdcWddRgrqEhghjuoyigFm8xg8ni8M5z"
+	otherID = "12D3KooWRrNnNfVdUWi9vd6QMoGwhAbv8i7GEB1mjuV1hLLuFs1d"
+)
 
 func texts(addrs []ma.Multiaddr) []string {
 	var out []string
@@ -36,6 +39,15 @@ func TestParsePeer(t *testing.T) {
 		{someID + "@node.example.org:9388", []string{"/dns/node.example.org/tcp/9388", "/dns/node.example.org/udp/9388/quic-v1"}},
 		{someID + "@my_host:9388", []string{"/dns/my_host/tcp/9388", "/dns/my_host/udp/9388/quic-v1"}},
 		{someID + "@[fe80::1%eth0]:9388", []string{"/ip6zone/eth0/ip6/fe80::1/tcp/9388", "/ip6zone/eth0/ip6/fe80::1/udp/9388/quic-v1"}},
+		{someID + "@" + otherID + "@192.0.2.1:9388", []string{
+			"/ip4/192.0.2.1/tcp/9388/p2p/" + otherID + "/p2p-circuit",
+			"/ip4/192.0.2.1/udp/9388/quic-v1/p2p/" + otherID + "/p2p-circuit",
+		}},
+		{someID + "@" + otherID + "@node.example.org:1", []string{
+			"/dns/node.example.org/tcp/1/p2p/" + otherID + "/p2p-circuit",
+			"/dns/node.example.org/udp/1/quic-v1/p2p/" + otherID + "/p2p-circuit",
+		}},
+		{"/ip4/192.0.2.1/tcp/4001/p2p/" + otherID + "/p2p-circuit/p2p/" + someID, []string{"/ip4/192.0.2.1/tcp/4001/p2p/" + otherID + "/p2p-circuit"}},
 		{"/ip4/192.0.2.1/tcp/4001/p2p/" + someID, []string{"/ip4/192.0.2.1/tcp/4001"}},
 		{"/dnsaddr/example.org/p2p/" + someID, []string{"/dnsaddr/example.org"}},
 	} {
@@ -55,33 +67,37 @@ func TestParsePeer(t *testing.T) {
 
 func TestParsePeer_Malformed(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                               "not a peer ID",
-		"alice":                          "not a peer ID",
-		someID[:30]:                      "not a peer ID",
-		"alice@192.0.2.1:9388":           `"alice" is not a peer ID`,
-		"@192.0.2.1:9388":                "not a peer ID",
-		someID + "@":                     "write host:port",
-		someID + "@192.0.2.1":            "write host:port",
-		someID + "@192.0.2.1:":           `port ""`,
-		someID + "@192.0.2.1:0":          "port 0",
-		someID + "@192.0.2.1:65536":      "port \"65536\"",
-		someID + "@192.0.2.1:http":       "port \"http\"",
-		someID + "@192.0.2.1:-1":         "port \"-1\"",
-		someID + "@:9388":                "host before the port is missing",
-		someID + "@0.0.0.0:9388":         "names no host",
-		someID + "@[::]:9388":            "names no host",
-		someID + "@224.0.0.251:5353":     "names no host",
-		someID + "@192.0.2.256:9388":     "neither an IP address nor a host name",
-		someID + "@1234:9388":            "neither an IP address nor a host name",
-		someID + "@a b:9388":             "neither an IP address nor a host name",
-		someID + "@a/tcp:9388":           "neither an IP address nor a host name",
-		someID + "@a..b:9388":            "neither an IP address nor a host name",
-		someID + "@\x1b[2Jx:9388":        "@",
-		someID + "@::1:9388":             "write host:port",
-		"/ip4/192.0.2.1/tcp/1":           "ends in /p2p/ID",
-		"/ip4/192.0.2.1/tcp/1/p2p/alice": "ends in /p2p/ID",
-		"/nonsense":                      "ends in /p2p/ID",
-		"/":                              "ends in /p2p/ID",
+		"":                                "not a peer ID",
+		"alice":                           "not a peer ID",
+		someID[:30]:                       "not a peer ID",
+		"alice@192.0.2.1:9388":            `"alice" is not a peer ID`,
+		"@192.0.2.1:9388":                 "not a peer ID",
+		someID + "@":                      "write host:port",
+		someID + "@192.0.2.1":             "write host:port",
+		someID + "@192.0.2.1:":            `port ""`,
+		someID + "@192.0.2.1:0":           "port 0",
+		someID + "@192.0.2.1:65536":       "port \"65536\"",
+		someID + "@192.0.2.1:http":        "port \"http\"",
+		someID + "@192.0.2.1:-1":          "port \"-1\"",
+		someID + "@:9388":                 "host before the port is missing",
+		someID + "@0.0.0.0:9388":          "names no host",
+		someID + "@[::]:9388":             "names no host",
+		someID + "@224.0.0.251:5353":      "names no host",
+		someID + "@192.0.2.256:9388":      "neither an IP address nor a host name",
+		someID + "@1234:9388":             "neither an IP address nor a host name",
+		someID + "@a b:9388":              "neither an IP address nor a host name",
+		someID + "@a/tcp:9388":            "neither an IP address nor a host name",
+		someID + "@a..b:9388":             "neither an IP address nor a host name",
+		someID + "@\x1b[2Jx:9388":         "@",
+		someID + "@::1:9388":              "write host:port",
+		someID + "@relay@192.0.2.1:9388":  `relay "relay" is not a peer ID`,
+		someID + "@@192.0.2.1:9388":       `relay "" is not a peer ID`,
+		someID + "@" + otherID + "@":      "write host:port",
+		someID + "@" + otherID + "@a@b:1": "neither an IP address nor a host name",
+		"/ip4/192.0.2.1/tcp/1":            "ends in /p2p/ID",
+		"/ip4/192.0.2.1/tcp/1/p2p/alice":  "ends in /p2p/ID",
+		"/nonsense":                       "ends in /p2p/ID",
+		"/":                               "ends in /p2p/ID",
 	} {
 		got, err := addr.ParsePeer(in)
 		if err == nil {
@@ -229,7 +245,7 @@ func TestTransports(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
-		someID, someID + "@192.0.2.1:9388", someID + "@[::1]:1", "localhost:9388", ":0", "[fe80::1%eth0]:9388",
+		someID, someID + "@192.0.2.1:9388", someID + "@" + otherID + "@192.0.2.1:9388", someID + "@[::1]:1", "localhost:9388", ":0", "[fe80::1%eth0]:9388",
 		"/ip4/192.0.2.1/tcp/1/p2p/" + someID, "/dnsaddr/x", "a@b@c:1", "@", "[", "]:1", "/", "\x00:1", "192.0.2.1",
 	} {
 		f.Add(s)

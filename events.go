@@ -1,0 +1,71 @@
+package p2p
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/lynn9388/p2p/discovery"
+	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/safetext"
+)
+
+// eventKind says which of the keeper's events the node passes on, and under which name.
+func eventKind(k discovery.EventKind) PeerEventKind {
+	switch k {
+	case discovery.PeerFound:
+		return PeerFound
+	case discovery.PeerNeighbor:
+		return PeerJoined
+	case discovery.PeerLeft:
+		return PeerLeft
+	case discovery.PeerUnreachable:
+		return PeerUnreachable
+	case discovery.PeerClone:
+		return PeerCloned
+	case discovery.PeerIdentityChanged, discovery.PeerIdentityRefused:
+		return PeerChanged
+	default:
+		return ""
+	}
+}
+
+// passOn passes what happens on to those who read the node's events. Both sequences began before the node listens.
+func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpcstream.ServiceEvent]) {
+	r.background("peer events", func(context.Context) error {
+		for e := range peers {
+			if e.Kind == discovery.PeerLeft {
+				r.refresh()
+			}
+			if kind := eventKind(e.Kind); kind != "" {
+				r.events.Publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
+			}
+		}
+		return nil
+	})
+	r.background("service events", func(context.Context) error {
+		for e := range services {
+			if e.Peer == r.host.ID() {
+				r.announce()
+				continue
+			}
+			kind := ServiceAdded
+			if e.Gone {
+				kind = ServiceRemoved
+			}
+			known, _ := r.keeper.Peer(e.Peer)
+			known.ID = e.Peer
+			r.events.Publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
+		}
+		return nil
+	})
+}
+
+// refresh makes the sources that can, look again at once: a neighbor that was lost may be back at another address.
+func (r *running) refresh() {
+	for _, s := range r.sources {
+		if again, ok := s.(interface{ Refresh() }); ok {
+			again.Refresh()
+		}
+	}
+}
