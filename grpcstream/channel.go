@@ -10,6 +10,7 @@ import (
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc"
 )
 
@@ -37,6 +38,9 @@ type ChannelConfig struct {
 	// asked what it offers, so that its word need not be trusted. It ends when its context does. nil: nobody is looked
 	// for.
 	Find func(ctx context.Context, service string) iter.Seq2[peer.AddrInfo, error]
+	// FindPeer returns where a peer may be. It is asked within a dial, when no address of the peer is known, and when the
+	// peer is at none of those known. It must end when its context does. nil: nobody is asked.
+	FindPeer func(ctx context.Context, id peer.ID) ([]ma.Multiaddr, error)
 	// RTT returns the round trip time to a peer as last measured, 0 if it is not known. It must be quick and not call the
 	// channel. Where it does not know, or is nil, [Selector.Nearest] goes by what the channel itself measured, once for
 	// each tunnel.

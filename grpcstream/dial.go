@@ -80,12 +80,14 @@ func openStream(ctx context.Context, h corehost.Host, p peer.ID) (network.Stream
 // libp2p would take the one with the most streams: after a change of the peer's address that is the dead one.
 func newest(conns []network.Conn) network.Conn {
 	var best network.Conn
+	relayed := false
 	for _, c := range conns {
-		switch {
-		case c.IsClosed():
-		case best == nil, best.Stat().Limited && !c.Stat().Limited,
-			best.Stat().Limited == c.Stat().Limited && c.Stat().Opened.After(best.Stat().Opened):
-			best = c
+		if c.IsClosed() {
+			continue
+		}
+		r := overRelay(c)
+		if best == nil || relayed && !r || relayed == r && c.Stat().Opened.After(best.Stat().Opened) {
+			best, relayed = c, r
 		}
 	}
 	return best

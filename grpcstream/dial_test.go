@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // agedConn is a connection with an age.
@@ -19,6 +20,8 @@ func (c *agedConn) IsClosed() bool { return c.closed }
 func (c *agedConn) Stat() network.ConnStats {
 	return network.ConnStats{Stats: network.Stats{Opened: time.Unix(0, 0).Add(c.opened), Limited: c.limited}}
 }
+
+func (c *agedConn) RemoteMultiaddr() ma.Multiaddr { return nil }
 
 func TestNewest(t *testing.T) {
 	first, second, last := &agedConn{opened: 1}, &agedConn{opened: 2}, &agedConn{opened: 3}

@@ -38,6 +38,7 @@ type directory struct {
 	self    Local
 	log     *slog.Logger
 	sub     event.Subscription
+	paths   *pathTracker
 
 	changed func(id peer.ID, e *entry) // an entry is new, another one, or gone (nil)
 	back    func(id peer.ID)           // a peer was connected
@@ -65,8 +66,9 @@ func newDirectory(h corehost.Host, networkName string, self Local, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("grpcstream: follow the host's events: %w", err)
 	}
-	return &directory{
+	d := &directory{
 		host: h, network: networkName, self: self, log: log, sub: sub,
+		paths:    newPathTracker(h.Network()),
 		changed:  func(peer.ID, *entry) {},
 		back:     func(peer.ID) {},
 		many:     func(peer.ID) {},
@@ -74,7 +76,9 @@ func newDirectory(h corehost.Host, networkName string, self Local, log *slog.Log
 		arrivals: map[peer.ID]map[*func()]struct{}{},
 		watchers: map[chan struct{}]struct{}{},
 		ended:    make(chan struct{}),
-	}, nil
+	}
+	d.paths.moved = d.repath
+	return d, nil
 }
 
 // run follows the events until ctx ends. tick is called each interval.
@@ -82,6 +86,11 @@ func (d *directory) run(ctx context.Context, interval time.Duration, tick func()
 	defer close(d.ended)
 	defer d.sub.Close()
 	d.start()
+	var paths sync.WaitGroup
+	defer paths.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	paths.Go(func() { d.paths.run(ctx) })
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -120,7 +129,6 @@ func (d *directory) handle(e any) {
 		d.amend(e.Peer, e.Added, e.Removed)
 	case event.EvtPeerConnectednessChanged:
 		if d.isConnected(e.Peer) {
-			d.repath(e.Peer)
 			d.arrived(e.Peer)
 		} else {
 			d.set(e.Peer, nil)
@@ -141,7 +149,8 @@ func (d *directory) isConnected(id peer.ID) bool {
 
 // isRelayed tells whether a peer is connected over a relay only.
 func (d *directory) isRelayed(id peer.ID) bool {
-	return d.host.Network().Connectedness(id) == network.Limited
+	c := newest(d.host.Network().ConnsToPeer(id))
+	return c != nil && overRelay(c)
 }
 
 // repath takes in that a peer may be connected by another path than before.

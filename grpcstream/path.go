@@ -44,10 +44,13 @@ type dialer struct {
 	network   string
 	self      Local
 	directory *directory
+	find      func(ctx context.Context, id peer.ID) ([]ma.Multiaddr, error) // nil: nobody is asked where a peer is
 }
 
 func newDialer(h corehost.Host, cfg ChannelConfig, d *directory) *dialer {
-	return &dialer{host: h, protocol: TunnelProtocol(cfg.Network), network: cfg.Network, self: cfg.Self, directory: d}
+	return &dialer{
+		host: h, protocol: TunnelProtocol(cfg.Network), network: cfg.Network, self: cfg.Self, directory: d, find: cfg.FindPeer,
+	}
 }
 
 // dial opens a tunnel to the peer, which may be found at hints besides what the host knows. Its errors are [*Error]s,
@@ -73,7 +76,7 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 	}
 	if err != nil {
 		// Addresses may come and go while it is dialed.
-		none := errors.Is(err, swarm.ErrNoAddresses) || len(d.host.Peerstore().Addrs(id)) == 0
+		none := errors.Is(err, errUnknownPeer) || errors.Is(err, swarm.ErrNoAddresses) || len(d.host.Peerstore().Addrs(id)) == 0
 		if len(hints) == 0 && none && ctx.Err() == nil {
 			return nil, errUnknownPeer
 		}
@@ -92,21 +95,53 @@ func (d *dialer) connect(ctx context.Context, id peer.ID, hints []ma.Multiaddr) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer d.directory.onConnected(id, cancel)()
-	if len(hints) > 0 && !slices.ContainsFunc(hints, isRelayed) {
-		// Somebody named these addresses just now: how they failed earlier does not matter.
-		ctx = network.WithForceDirectDial(ctx, "named by the caller")
-	}
 	d.host.Peerstore().AddAddrs(id, hints, peerstore.TempAddrTTL)
-	var err error
-	if len(d.host.Peerstore().Addrs(id)) == 0 {
-		err = d.host.Connect(ctx, peer.AddrInfo{ID: id}) // a routed host finds addresses
-	} else {
-		_, err = d.host.Network().DialPeer(network.WithAllowLimitedConn(ctx, "grpcstream"), id)
+	if len(hints) > 0 || slices.ContainsFunc(d.host.Peerstore().Addrs(id), isRelayed) {
+		d.forgive(id)
+	}
+	err := d.connectKnown(ctx, id)
+	if d.findNew(ctx, id, err) {
+		err = d.connectKnown(ctx, id)
 	}
 	if err == nil || d.connected(id) {
 		return nil
 	}
 	return err
+}
+
+// forgive has libp2p dial addresses again that failed a moment ago: somebody named them just now, or a relay said that the
+// peer is not there, which may be back at once. How often a peer is dialed is the hub's affair.
+func (d *dialer) forgive(id peer.ID) {
+	if n, ok := d.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		n.Backoff().Clear(id)
+	}
+}
+
+// connectKnown connects to the peer at the addresses that the host knows.
+func (d *dialer) connectKnown(ctx context.Context, id peer.ID) error {
+	if len(d.host.Peerstore().Addrs(id)) == 0 {
+		if d.find != nil {
+			return errUnknownPeer
+		}
+		return d.host.Connect(ctx, peer.AddrInfo{ID: id}) // a routed host finds addresses
+	}
+	_, err := d.host.Network().DialPeer(network.WithAllowLimitedConn(ctx, "grpcstream"), id)
+	return err
+}
+
+// findNew asks where the peer is after it was not found at the addresses known, and tells whether that gave others.
+func (d *dialer) findNew(ctx context.Context, id peer.ID, err error) bool {
+	if err == nil || d.find == nil || ctx.Err() != nil || d.connected(id) {
+		return false
+	}
+	found, err := d.find(ctx, id)
+	if err != nil {
+		return false
+	}
+	known := d.host.Peerstore().Addrs(id)
+	found = slices.DeleteFunc(slices.Clone(found), func(a ma.Multiaddr) bool { return slices.ContainsFunc(known, a.Equal) })
+	d.host.Peerstore().AddAddrs(id, found, peerstore.TempAddrTTL)
+	return len(found) > 0
 }
 
 func (d *dialer) connected(id peer.ID) bool {

@@ -1,0 +1,159 @@
+package grpcstream
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+func TestChannel_Paths(t *testing.T) {
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.host(), o.host()
+		o.serve(b, "x.A")
+		ch := o.channel(a, ChannelConfig{})
+		synctest.Wait()
+		next, stop := iter.Pull(ch.Paths(t.Context()))
+		defer stop()
+		if _, ok := ch.Path(b.ID()); ok {
+			t.Error("a peer that is not connected has a path")
+		}
+		o.connect(a, b)
+		if e, _ := next(); e.Peer != b.ID() || e.From.Path != "" || e.To.Path != PathDirect || e.Moved() {
+			t.Errorf("connected: %+v", e)
+		}
+		if at, ok := ch.Path(b.ID()); !ok || at.ID != b.ID() || at.Path != PathDirect {
+			t.Errorf("path %+v, %v", at, ok)
+		}
+		if at, ok := ch.Path(a.ID()); !ok || at.Path != PathMemory {
+			t.Errorf("path to itself %+v, %v", at, ok)
+		}
+		o.disconnect(a, b)
+		if e, _ := next(); e.Peer != b.ID() || e.From.Path != PathDirect || e.To.Path != "" || e.Moved() {
+			t.Errorf("disconnected: %+v", e)
+		}
+		if err := ch.Close(); err != nil {
+			t.Error(err)
+		}
+		if e, ok := next(); ok {
+			t.Errorf("after the end: %+v", e)
+		}
+	})
+}
+
+func TestPathEvent_Moved(t *testing.T) {
+	direct, overA, overB := Peer{Path: PathDirect}, Peer{Path: PathRelay, Relay: "a"}, Peer{Path: PathRelay, Relay: "b"}
+	for _, c := range []struct {
+		from, to Peer
+		want     bool
+	}{
+		{Peer{}, direct, false},
+		{direct, Peer{}, false},
+		{direct, Peer{Path: PathDirect, Transport: "tcp"}, false},
+		{overA, direct, true},
+		{direct, overA, true},
+		{overA, overB, true},
+	} {
+		if got := (PathEvent{From: c.from, To: c.to}).Moved(); got != c.want {
+			t.Errorf("from %+v to %+v: moved %v", c.from, c.to, got)
+		}
+	}
+}
+
+// laden is a connection with streams of these protocols.
+type laden struct {
+	network.Conn
+	pids []protocol.ID
+}
+
+type ladenStream struct {
+	network.Stream
+	pid protocol.ID
+}
+
+func (s ladenStream) Protocol() protocol.ID { return s.pid }
+
+func (l laden) GetStreams() []network.Stream {
+	var all []network.Stream
+	for _, pid := range l.pids {
+		all = append(all, ladenStream{pid: pid})
+	}
+	return all
+}
+
+func TestTunnels(t *testing.T) {
+	c := laden{pids: []protocol.ID{
+		"", "/ipfs/id/1.0.0", TunnelProtocol(""), TunnelProtocol("x/y"), StandardProtocol, ServiceProtocol("", "x.A"), "/other/grpc/1.0.0",
+	}}
+	if got := Tunnels(c); got != 3 {
+		t.Errorf("%d tunnels, want 3", got)
+	}
+}
+
+func TestChannel_FindPeer(t *testing.T) {
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.stranger(), o.stranger()
+		o.link(a, b)
+		a.Peerstore().ClearAddrs(b.ID())
+		o.serve(b, "x.A")
+		asked := 0
+		ch := o.channel(a, ChannelConfig{FindPeer: func(_ context.Context, id peer.ID) ([]ma.Multiaddr, error) {
+			if asked++; asked == 1 || id != b.ID() {
+				return nil, errors.New("nobody knows")
+			}
+			return b.Addrs(), nil
+		}})
+		if got, err := askWho(t.Context(), ch.Peer(b.ID().String()), "x.A"); err != nil || got != b.ID() {
+			t.Errorf("got %v, %v", got, err)
+		}
+		if asked != 2 {
+			t.Errorf("asked %d times, want twice", asked)
+		}
+	})
+}
+
+// moved is a host that its peers do not find at the address that they know.
+type moved struct {
+	corehost.Host
+	old ma.Multiaddr
+}
+
+func (m moved) Network() network.Network { return movedNetwork{m.Host.Network(), m.Host, m.old} }
+
+type movedNetwork struct {
+	network.Network
+	host corehost.Host
+	old  ma.Multiaddr
+}
+
+func (m movedNetwork) DialPeer(ctx context.Context, id peer.ID) (network.Conn, error) {
+	if at := m.host.Peerstore().Addrs(id); len(at) == 1 && slices.ContainsFunc(at, m.old.Equal) {
+		return nil, errors.New("nobody is there")
+	}
+	return m.Network.DialPeer(ctx, id)
+}
+
+func TestChannel_FindPeerAtNewAddress(t *testing.T) {
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.stranger(), o.stranger()
+		o.link(a, b)
+		o.serve(b, "x.A")
+		old := ma.StringCast("/ip4/192.0.2.1/tcp/1")
+		a.Peerstore().ClearAddrs(b.ID())
+		a.Peerstore().AddAddr(b.ID(), old, 1e12)
+		ch := o.channel(moved{a, old}, ChannelConfig{FindPeer: func(context.Context, peer.ID) ([]ma.Multiaddr, error) {
+			return append(b.Addrs(), old), nil
+		}})
+		if got, err := askWho(t.Context(), ch.Peer(b.ID().String()), "x.A"); err != nil || got != b.ID() {
+			t.Errorf("got %v, %v", got, err)
+		}
+	})
+}
