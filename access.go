@@ -28,10 +28,8 @@ var (
 
 func newAccess(n *Node, c *config) *access {
 	a := &access{authorize: c.authorize, listed: c.listed(), refused: newRefusals(n.logger), relays: make(map[peer.ID]bool)}
-	for _, r := range c.relays {
-		if r.info.ID != "" {
-			a.relays[r.info.ID] = true
-		}
+	for _, id := range c.relayIDs() {
+		a.relays[id] = true
 	}
 	return a
 }

@@ -280,8 +280,8 @@ func WithNeighbors(low, high int) Option {
 	})
 }
 
-// WithDiscovery replaces the profile's sources of peers; without an argument there are none. JoinNetwork and the
-// exchange with neighbors work in any case.
+// WithDiscovery replaces the profile's sources of peers, wherever the profile stands among the options; without an
+// argument there are none. JoinNetwork and the exchange with neighbors work in any case.
 func WithDiscovery(sources ...discovery.Source) Option {
 	return optionFunc(func(c *config) error {
 		for _, s := range sources {

@@ -73,7 +73,6 @@ func Relay() Option { return setProfile(profileRelay, nil) }
 func setProfile(p profile, relays []string) Option {
 	return optionFunc(func(c *config) error {
 		c.profile, c.relays = p, nil
-		c.sources, c.sourcesSet = nil, false
 		for _, s := range relays {
 			r, err := parseRelay(s)
 			if err != nil {

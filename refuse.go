@@ -6,12 +6,11 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/time/rate"
 
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -27,7 +26,7 @@ const (
 	maxRefused = 1024
 )
 
-// refusals writes one line for each connection and each call that was refused, within a bound: a line says how many were
+// refusals writes one line for each connection, carriage and call that was refused, within a bound: a line says how many were
 // left out before it. Its methods may be called concurrently.
 type refusals struct {
 	log func() *slog.Logger
@@ -42,13 +41,13 @@ func newRefusals(log func() *slog.Logger) *refusals {
 	return &refusals{log: log, all: rate.NewLimiter(refusedRate, refusedBurst), peers: make(map[peer.ID]*rate.Limiter)}
 }
 
-// connection logs that a peer was refused before anything but the handshake was exchanged with it.
-func (r *refusals) connection(p peer.ID, at ma.Multiaddr, dir network.Direction, reason string) {
-	where := ""
-	if at != nil {
-		where = at.String()
+// peer logs that the host refused a peer a connection or, as a relay, to carry something.
+func (r *refusals) peer(of host.Refusal) {
+	at := ""
+	if of.Addr != nil {
+		at = of.Addr.String()
 	}
-	r.write(p, slog.LevelWarn, "refused a connection", "peer", p, "addr", where, "direction", dir, "reason", reason)
+	r.write(of.Peer, slog.LevelWarn, "refused a peer", "peer", of.Peer, "addr", at, "direction", of.Direction, "reason", of.Reason)
 }
 
 // call logs that a call was refused; why is not what the caller is told.

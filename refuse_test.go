@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/host"
 )
 
 // logOf returns refusals and the lines that they have written.
@@ -39,13 +40,13 @@ func callOf(p peer.ID, method string) grpcstream.Call {
 
 func TestRefusals_SayWhoWhatAndWhy(t *testing.T) {
 	r, lines := logOf(t)
-	r.connection("a", ma.StringCast("/ip4/192.0.2.1/tcp/1"), network.DirInbound, "it is not on the allow list")
+	r.peer(host.Refusal{Peer: "a", Addr: ma.StringCast("/ip4/192.0.2.1/tcp/1"), Direction: network.DirInbound, Reason: "connection: not on the allow list"})
 	r.call(callOf("a", "/x.Y/Z"), errors.New("not today\x1b[2J"))
 	r.call(callOf("a", ""), errUnlisted)
 	r.call(callOf("b", "/x.Y/Z"), errCarrier)
 	got := lines()
 	for i, want := range [][]string{
-		{"level=WARN", `msg="refused a connection"`, "peer=2g", "addr=/ip4/192.0.2.1/tcp/1", "direction=Inbound", "allow list"},
+		{"level=WARN", `msg="refused a peer"`, "peer=2g", "addr=/ip4/192.0.2.1/tcp/1", "direction=Inbound", "allow list"},
 		{"level=WARN", `msg="refused a call"`, "peer=2g", "method=/x.Y/Z", "path=relay", "not today"},
 		{"level=WARN", "does not have"},
 		{"level=INFO", "may carry"},
@@ -75,7 +76,7 @@ func TestRefusals_AreBounded(t *testing.T) {
 			t.Errorf("another peer's line after it: %q, want one that says how many were left out", got)
 		}
 		for i := range 10_000 { // peers that nobody has seen before
-			r.connection(peer.ID(fmt.Sprint(i)), nil, network.DirInbound, "")
+			r.peer(host.Refusal{Peer: peer.ID(fmt.Sprint(i))})
 		}
 		if got := len(lines()); got > refusedBurst {
 			t.Errorf("a flood of identities got %d lines, want at most %d", got, refusedBurst)

@@ -25,6 +25,25 @@ func (c *config) relayPlaces() []string {
 	return out
 }
 
+// relayIDs are the relays that may be connected although no list names them.
+func (c *config) relayIDs() []peer.ID {
+	var out []peer.ID
+	for _, r := range c.relays {
+		if r.info.ID != "" {
+			out = append(out, r.info.ID)
+		}
+	}
+	return out
+}
+
+// carries is how the node serves as a relay; nil: it does not.
+func (c *config) carries() *host.RelayConfig {
+	if c.profile != profileRelay {
+		return nil
+	}
+	return &host.RelayConfig{Metrics: c.metrics}
+}
+
 // checkRelays refuses relays that were named without an ID: a relay is believed about who is where, so the first who
 // answers will not do. It asks who does, for an error that has the complete form in it.
 func (r *running) checkRelays() error {

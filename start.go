@@ -41,6 +41,7 @@ type running struct {
 	sources   []discovery.Source
 	table     *dht.DHT // nil without WithDHT
 	events    feed.Feed[PeerEvent]
+	metrics   *metrics                         // nil without WithMetrics
 	watch     atomic.Pointer[discovery.Keeper] // the keeper, for those who may come before it
 
 	ctx    context.Context //nolint:containedctx // the life of the background work, which no call's context bounds
@@ -61,7 +62,7 @@ func start(n *Node, joins []string) (_ *running, err error) {
 			err = errors.Join(fmt.Errorf("p2p: start: %w", err), r.stop())
 		}
 	}()
-	for _, step := range []func() error{r.openHome, r.openHost, r.checkRelays, r.openChannel, r.openDiscovery, r.openTable} {
+	for _, step := range []func() error{r.openMetrics, r.openHome, r.openHost, r.checkRelays, r.openChannel, r.openDiscovery, r.openTable} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -117,6 +118,12 @@ func (r *running) openHost() (err error) {
 		Identity:  key,
 		Announce:  c.announce,
 		Allow:     r.allow,
+		WAN:       c.profile != profileLAN,
+		MapPorts:  c.profile == profileWAN && !c.noMapping,
+		Relay:     c.carries(),
+		WebSocket: c.webSocket,
+		Relays:    c.relayIDs(),
+		Refused:   r.refused,
 		Clone:     r.cloned,
 		Setup:     r.node.server.Start,
 		UserAgent: userAgent(c.name),
@@ -124,6 +131,12 @@ func (r *running) openHost() (err error) {
 		Logger:    r.log,
 	})
 	return err
+}
+
+// refused logs and counts what the host refused a peer.
+func (r *running) refused(of host.Refusal) {
+	r.metrics.refused(of)
+	r.node.access.refused.peer(of)
 }
 
 // cloned passes on that another host has this node's identity. An option of the user's may make the host listen before

@@ -35,12 +35,13 @@ const timeout = 30 * time.Second
 // Network returns a network name that no other test uses.
 func Network() string { return "test-" + strings.ToLower(rand.Text()) }
 
-// Options returns what a node of a test needs: a network of its own, no multicast on the machine's links, silence, and
-// a short shutdown.
+// Options returns what a node of a test needs: a network of its own, no multicast on the machine's links, a router that
+// is left alone, silence, and a short shutdown.
 func Options(network string) []p2p.Option {
 	return []p2p.Option{
 		p2p.WithNetwork(network),
 		p2p.WithDiscovery(),
+		p2p.WithoutPortMapping(),
 		p2p.WithLogger(slog.New(slog.DiscardHandler)),
 		p2p.WithShutdownTimeout(time.Second),
 	}
