@@ -250,13 +250,18 @@ func isIP6(a ma.Multiaddr) bool {
 	return ok && ip.Is6()
 }
 
-// bind listens at want and returns what was bound: at least so many of them, or nothing.
+// bind listens at want and returns what was bound: at least so many of them, or nothing. UDP comes last, and only when
+// all else is bound: libp2p keeps a UDP socket for some time after its listener was closed, so that a port whose TCP half
+// was lost to somebody else would be nobody's.
 func bind(h corehost.Host, asked string, want []ma.Multiaddr, least int) ([]ma.Multiaddr, error) {
-	before := h.Network().ListenAddresses()
-	err := h.Network().Listen(want...)
-	bound := slices.DeleteFunc(h.Network().ListenAddresses(), func(a ma.Multiaddr) bool {
-		return slices.ContainsFunc(before, a.Equal)
-	})
+	udp := slices.DeleteFunc(slices.Clone(want), func(a ma.Multiaddr) bool { return !isUDP(a) })
+	rest := slices.DeleteFunc(slices.Clone(want), isUDP)
+	bound, err := bindSome(h, rest)
+	if err == nil && len(bound) >= len(rest) {
+		var more []ma.Multiaddr
+		more, err = bindSome(h, udp)
+		bound = append(bound, more...)
+	}
 	if err == nil && len(bound) >= least {
 		return bound, nil
 	}
@@ -272,6 +277,23 @@ func bind(h corehost.Host, asked string, want []ma.Multiaddr, least int) ([]ma.M
 		err = fmt.Errorf("only %v of %v", bound, want)
 	}
 	return nil, fmt.Errorf("host: listen %q: %w", asked, err)
+}
+
+// bindSome listens at addrs and returns which of them are bound, also with an error.
+func bindSome(h corehost.Host, addrs []ma.Multiaddr) ([]ma.Multiaddr, error) {
+	if len(addrs) == 0 {
+		return nil, nil
+	}
+	before := h.Network().ListenAddresses()
+	err := h.Network().Listen(addrs...)
+	return slices.DeleteFunc(h.Network().ListenAddresses(), func(a ma.Multiaddr) bool {
+		return slices.ContainsFunc(before, a.Equal)
+	}), err
+}
+
+func isUDP(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_UDP)
+	return err == nil
 }
 
 func closeListeners(h corehost.Host, addrs []ma.Multiaddr) {

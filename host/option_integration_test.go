@@ -241,10 +241,13 @@ func await(t *testing.T, s event.Subscription, wanted func(any) bool) {
 
 // A peer with many protocols is remembered with all of them; libp2p's default forgets a list of more than 128.
 func TestNew_RemembersManyProtocols(t *testing.T) {
-	a, b := newHost(t, host.Config{}), newHost(t, host.Config{Listen: []string{"127.0.0.1:0"}})
-	for i := range 400 {
-		b.SetStreamHandler(protocol.ID(fmt.Sprintf("/test/%03d", i)), func(s network.Stream) { _ = s.Reset() })
-	}
+	a := newHost(t, host.Config{})
+	b := newHost(t, host.Config{Listen: []string{"127.0.0.1:0"}, Setup: func(h corehost.Host) error {
+		for i := range 400 {
+			h.SetStreamHandler(protocol.ID(fmt.Sprintf("/test/%03d", i)), func(s network.Stream) { _ = s.Reset() })
+		}
+		return nil
+	}})
 	if err := connect(t, a, b, ma.P_TCP); err != nil {
 		t.Fatal(err)
 	}
