@@ -1,24 +1,14 @@
 package discovery
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"io"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/multiformats/go-multistream"
 
+	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/internal/safetext"
-)
-
-// pingProtocol is libp2p's: 32 bytes that come back. https://github.com/libp2p/specs/blob/master/ping/ping.md
-const (
-	pingProtocol protocol.ID = "/ipfs/ping/1.0.0"
-	pingSize     int         = 32
 )
 
 // stall is by how much the end of a ping may be late before it counts for nothing.
@@ -64,7 +54,7 @@ func (k *Keeper) pingConn(ctx context.Context, c network.Conn, timeout time.Dura
 		}
 		pctx, cancel := context.WithTimeout(ctx, timeout)
 		start := time.Now()
-		rtt, err := roundTrip(pctx, c)
+		rtt, err := host.Ping(pctx, c)
 		expired := pctx.Err() != nil
 		cancel()
 		switch {
@@ -88,34 +78,4 @@ func (k *Keeper) pingConn(ctx context.Context, c network.Conn, timeout time.Dura
 			return
 		}
 	}
-}
-
-// roundTrip measures the time that 32 bytes take to the other end of one connection and back.
-func roundTrip(ctx context.Context, c network.Conn) (time.Duration, error) {
-	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, "ping"))
-	if err != nil {
-		return 0, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
-	defer stop()
-	defer func() { _ = s.Reset() }() // nothing is left to be said
-	if err := s.SetProtocol(pingProtocol); err != nil {
-		return 0, err
-	}
-	sent, back := make([]byte, pingSize), make([]byte, pingSize)
-	_, _ = rand.Read(sent) // never fails
-	if err := multistream.SelectProtoOrFail(pingProtocol, s); err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	if _, err := s.Write(sent); err != nil {
-		return 0, err
-	}
-	if _, err := io.ReadFull(s, back); err != nil {
-		return 0, err
-	}
-	if !bytes.Equal(sent, back) {
-		return 0, io.ErrUnexpectedEOF
-	}
-	return time.Since(start), nil
 }
