@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/lynn9388/p2p"
@@ -56,7 +57,11 @@ func (n *Net) Name() string { return n.name }
 // starts it, and tells it where to join; the network closes it. Most tests want [Net.Start].
 func (n *Net) Node(opts ...p2p.Option) *p2p.Node {
 	n.t.Helper()
-	opts = append(append(Options(n.name), p2p.WithLibp2pOptions(n.wire.Option())), opts...)
+	return n.node(n.wire.Option(), opts)
+}
+
+func (n *Net) node(connect libp2p.Option, opts []p2p.Option) *p2p.Node {
+	opts = append(append(Options(n.name), p2p.WithLibp2pOptions(connect)), opts...)
 	node := p2p.NewNode(fmt.Sprintf(":%d", hosttest.Port), opts...)
 	n.nodes = append(n.nodes, node)
 	return node
@@ -68,10 +73,15 @@ func (n *Net) Node(opts ...p2p.Option) *p2p.Node {
 // for 30 s, fails the test at once.
 func (n *Net) Start(count int, setup func(i int, n *p2p.Node), opts ...p2p.Option) []*p2p.Node {
 	n.t.Helper()
+	return n.start(count, setup, func() *p2p.Node { return n.Node(opts...) })
+}
+
+func (n *Net) start(count int, setup func(i int, n *p2p.Node), one func() *p2p.Node) []*p2p.Node {
+	n.t.Helper()
 	nodes := make([]*p2p.Node, count)
 	for i := range nodes {
 		first := n.first()
-		nodes[i] = n.Node(opts...)
+		nodes[i] = one()
 		if setup != nil {
 			setup(i, nodes[i])
 		}

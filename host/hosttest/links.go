@@ -2,58 +2,47 @@ package hosttest
 
 import (
 	"math/rand/v2"
-	"net"
-	"net/netip"
 	"time"
-
-	"github.com/marcopolo/simnet"
 )
 
-// pair is two addresses in order: what holds for one direction holds for the other.
-type pair struct{ a, b netip.Addr }
+// pair is the numbers of two stations in order: what holds for one direction holds for the other.
+type pair struct{ a, b int }
 
-func newPair(a, b netip.Addr) pair {
-	if b.Less(a) {
-		a, b = b, a
-	}
-	return pair{a, b}
+func newPair(a, b *station) pair {
+	return pair{min(a.number, b.number), max(a.number, b.number)}
 }
 
-func pairOf(p *simnet.Packet) pair { return newPair(ipOf(p.From), ipOf(p.To)) }
-
-func ipOf(a net.Addr) netip.Addr {
-	if u, ok := a.(*net.UDPAddr); ok {
-		return u.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
+// link is what a packet meets on its way.
+type link struct {
+	delay time.Duration
+	loss  float64
 }
 
 // links is the state of the network between hosts. The zero value has no latency, no loss and no cuts.
 type links struct {
-	usual   time.Duration
+	usual   link
 	latency map[pair]time.Duration // where it is another than the usual one
-	loss    float64
 	cuts    map[pair]bool
-	side    map[netip.Addr]int // the group of each partitioned host
-	off     map[netip.Addr]bool
+	side    map[int]int // the group of each partitioned host
+	off     map[int]bool
 }
 
-// delay is how long a packet between the two is on its way.
-func (l *links) delay(p pair) time.Duration {
+// delay is how long a packet between the two is on its way, if that is usual.
+func (l *links) delay(p pair, usual link) time.Duration {
 	if d, ok := l.latency[p]; ok {
 		return d
 	}
-	return l.usual
+	return usual.delay
 }
 
 // lost decides about one packet between the two.
-func (l *links) lost(p pair) bool {
-	return l.cut(p) || l.loss > 0 && rand.Float64() < l.loss
+func (l *links) lost(p pair, usual link) bool {
+	return l.cut(p) || usual.loss > 0 && rand.Float64() < usual.loss
 }
 
-func (l *links) unplug(a netip.Addr) {
+func (l *links) unplug(a int) {
 	if l.off == nil {
-		l.off = map[netip.Addr]bool{}
+		l.off = map[int]bool{}
 	}
 	l.off[a] = true
 }
