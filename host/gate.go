@@ -59,6 +59,9 @@ func (g *gate) InterceptSecured(dir network.Direction, p peer.ID, c network.Conn
 		g.node.refuse(Refusal{p, c.RemoteMultiaddr(), dir, "connection: not on the allow list"})
 		return false
 	}
+	if dir == network.DirInbound && g.node.probes.arrived(p, c.LocalMultiaddr()) {
+		return false // all that was wanted of it
+	}
 	return g.next == nil || g.next.InterceptSecured(dir, p, c)
 }
 

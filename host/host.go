@@ -22,9 +22,12 @@ import (
 	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/config"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
@@ -112,13 +115,22 @@ func New(cfg Config) (corehost.Host, error) {
 	}
 	n.made = nil
 	n.Host = h
+	if cfg.WAN {
+		if n.door, err = newDoor(h.Network()); err != nil {
+			_ = h.Close()
+			return nil, err
+		}
+	}
 	n.ready.Store(true)
 	if n.setup != nil {
 		_ = n.Close()
 		return nil, n.setup
 	}
 	if cfg.Relay != nil {
-		if n.relay, err = newRelay(n, *cfg.Relay, cfg.Allow); err != nil {
+		if n.relay, err = newRelay(n, *cfg.Relay, cfg.Allow); err == nil {
+			n.prober, err = newProber(n, n.dialer)
+		}
+		if err != nil {
 			_ = n.Close()
 			return nil, err
 		}
@@ -147,6 +159,12 @@ type node struct {
 	tableOf   addressTable
 	setup     error // of Config.Setup
 	relay     *relay.Relay
+	prober    *autonatv2.AutoNAT
+	probes    probes
+	dialer    *config.Config // of a relay's prober
+	gate      *gate
+	resolver  network.MultiaddrDNSResolver // of the names in addresses
+	door      *door                        // nil: not for WAN
 	ready     atomic.Bool
 }
 
@@ -154,6 +172,9 @@ type node struct {
 func (n *node) Close() error {
 	if n.relay != nil {
 		_ = n.relay.Close() // it has no other error than having been closed
+	}
+	if n.prober != nil {
+		n.prober.Close()
 	}
 	return n.Host.Close()
 }

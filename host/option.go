@@ -11,10 +11,12 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	madns "github.com/multiformats/go-multiaddr-dns"
 	"go.uber.org/fx"
 )
 
@@ -47,12 +49,17 @@ func options(cfg Config, n *node) []libp2p.Option {
 	opts := append([]libp2p.Option{}, cfg.Libp2p...)
 	return append(opts,
 		func(c *config.Config) error { return identity(c, cfg) },
-		transports(n),
+		transports(cfg, n),
 		channels,
 		n.store,
 		n.limits,
 		func(c *config.Config) error {
-			c.ConnectionGater = &gate{node: n, allow: cfg.Allow, relays: cfg.Relays, next: c.ConnectionGater, self: c.PeerKey}
+			n.gate = &gate{node: n, allow: cfg.Allow, relays: cfg.Relays, next: c.ConnectionGater, self: c.PeerKey}
+			c.ConnectionGater = n.gate
+			n.resolver = c.MultiaddrResolver
+			if n.resolver == nil {
+				n.resolver = swarm.ResolverFromMaDNS{Resolver: madns.DefaultResolver}
+			}
 			return nil
 		},
 		func(c *config.Config) error {
@@ -61,7 +68,11 @@ func options(cfg Config, n *node) []libp2p.Option {
 			}
 			return nil
 		},
-		quiet(cfg),
+		reaching(cfg),
+		func(c *config.Config) error {
+			n.dialer = dialerOf(c)
+			return nil
+		},
 		n.setUp(cfg.Setup),
 	)
 }
@@ -92,16 +103,13 @@ func identity(c *config.Config, cfg Config) error {
 }
 
 // transports sets TCP and QUIC.
-func transports(n *node) libp2p.Option {
+func transports(cfg Config, n *node) libp2p.Option {
 	return func(c *config.Config) error {
 		if c.Transports == nil {
 			if c.PSK != nil {
 				return errPSK
 			}
-			// A dial from the listening port has the same four numbers as the other side's own: when two nodes find
-			// each other at once, TCP makes one connection of both dials, at which both speak first, and none is left.
-			// What ports are shared for, getting through NATs, is no matter of the link.
-			if err := c.Apply(libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport)); err != nil {
+			if err := c.Apply(tcpOption(cfg), libp2p.Transport(quic.NewTransport)); err != nil {
 				return err
 			}
 		}
@@ -111,6 +119,15 @@ func transports(n *node) libp2p.Option {
 		}
 		return nil
 	}
+}
+
+// tcpOption is TCP whose dials leave from a port of their own, but for those that are to get through a router. A relay is
+// behind none: its dials would only meet those of another.
+func tcpOption(cfg Config) libp2p.Option {
+	if cfg.WAN && cfg.Relay == nil {
+		return libp2p.Transport(newTCP(cfg.Relays))
+	}
+	return libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport())
 }
 
 // channels sets how a connection is secured and split into streams.
@@ -173,9 +190,9 @@ func (n *node) limits(c *config.Config) error {
 	return nil
 }
 
-// quiet turns off what would contact others by itself, unless the user's options ask for any of it, and sets what the
-// configuration asks for.
-func quiet(cfg Config) libp2p.Option {
+// reaching sets how the host reaches others and is reached, as the configuration asks for, and turns off what would
+// contact others by itself, unless the user's options ask for any of it.
+func reaching(cfg Config) libp2p.Option {
 	return func(c *config.Config) error {
 		asked := c.Relay || c.EnableAutoRelay || c.EnableRelayService || c.EnableHolePunching || c.EnableAutoNATv2 ||
 			c.EnableService || c.NATManager != nil || c.ForceReachability != nil
@@ -193,18 +210,21 @@ func quiet(cfg Config) libp2p.Option {
 				return err
 			}
 		}
-		if asked {
-			return nil
+		if !asked {
+			quiet(c, cfg.Relay != nil)
 		}
-		// AutoNAT would ask the peers to dial back, and identify would learn addresses from what they claim to see. What
-		// is forced here is but the first word: libp2p's address list and the DHT follow the last
-		// [event.EvtLocalReachabilityChanged], whoever emits it.
-		reachable := network.ReachabilityPrivate
-		if cfg.Relay != nil {
-			reachable = network.ReachabilityPublic
-		}
-		c.ForceReachability = &reachable
-		c.DisableIdentifyAddressDiscovery = true
 		return nil
 	}
+}
+
+// quiet turns off that AutoNAT asks the peers to dial back, and that identify learns addresses from what they claim to
+// see. The reachability that is forced is but the first word: libp2p's address list and the DHT follow the last
+// [event.EvtLocalReachabilityChanged], whoever emits it.
+func quiet(c *config.Config, public bool) {
+	reachable := network.ReachabilityPrivate
+	if public {
+		reachable = network.ReachabilityPublic
+	}
+	c.ForceReachability = &reachable
+	c.DisableIdentifyAddressDiscovery = true
 }

@@ -78,14 +78,13 @@ func newRelay(n *node, cfg RelayConfig, allow *AllowList) (*relay.Relay, error) 
 	}
 	opts := []relay.Option{
 		relay.WithResources(relay.Resources{
-			Limit:                  &relay.RelayLimit{Duration: cfg.Duration, Data: cfg.Data},
-			ReservationTTL:         reservationTTL,
-			MaxReservations:        cfg.Reservations,
-			MaxCircuits:            cfg.Circuits,
-			BufferSize:             relayBuffer,
-			MaxReservationsPerPeer: 1,
-			MaxReservationsPerIP:   cfg.ReservationsPerIP,
-			MaxReservationsPerASN:  cfg.Reservations, // one office's provider is as good as another
+			Limit:                 &relay.RelayLimit{Duration: cfg.Duration, Data: cfg.Data},
+			ReservationTTL:        reservationTTL,
+			MaxReservations:       cfg.Reservations,
+			MaxCircuits:           cfg.Circuits,
+			BufferSize:            relayBuffer,
+			MaxReservationsPerIP:  cfg.ReservationsPerIP,
+			MaxReservationsPerASN: cfg.Reservations, // one office's provider is as good as another
 		}),
 		relay.WithACL(&carriage{n, allow}),
 		// A relay inside a site is reached at private addresses, and who reserves through it knows which.

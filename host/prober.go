@@ -1,0 +1,68 @@
+package host
+
+import (
+	"fmt"
+
+	"github.com/libp2p/go-libp2p/config"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+)
+
+// How often a relay probes. libp2p's server allows 12 requests a minute of one peer and 60 of all; a relay serves a
+// hundred nodes that start together, each with a few addresses.
+const (
+	probesPerMinute     = 1200
+	peerProbesPerMinute = 30
+	dataProbesPerMinute = 300 // those for which a peer sends data first
+	peerProbesAtOnce    = 4
+)
+
+// dialerOf returns the configuration of the host that a relay probes with: the relay's transports and identity on
+// ports of their own, so that a probe does not come from where the router already expects packets from. It listens
+// nowhere and speaks no protocol.
+func dialerOf(c *config.Config) *config.Config {
+	reachable := network.ReachabilityPrivate
+	return &config.Config{
+		PeerKey:                         c.PeerKey,
+		Transports:                      c.Transports,
+		QUICReuse:                       c.QUICReuse,
+		Muxers:                          c.Muxers,
+		SecurityTransports:              c.SecurityTransports,
+		Insecure:                        c.Insecure,
+		PSK:                             c.PSK,
+		DialRanker:                      RankDials,
+		ResourceManager:                 &network.NullResourceManager{}, // the server bounds the requests
+		ConnManager:                     &connmgr.NullConnMgr{},
+		AutoNATConfig:                   config.AutoNATConfig{ForceReachability: &reachable},
+		DisableIdentifyAddressDiscovery: true,
+		DisablePing:                     true,
+		DisableMetrics:                  true,
+	}
+}
+
+// newProber starts the AutoNAT v2 server of n.
+func newProber(n *node, dialer *config.Config) (*autonatv2.AutoNAT, error) {
+	ps, err := pstoremem.NewPeerstore()
+	if err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	dialer.Peerstore = ps
+	d, err := dialer.NewNode()
+	if err != nil {
+		_ = ps.Close()
+		return nil, fmt.Errorf("host: start the prober: %w", err)
+	}
+	p, err := autonatv2.New(d, autonatv2.WithServerRateLimit(probesPerMinute, peerProbesPerMinute, dataProbesPerMinute, peerProbesAtOnce))
+	if err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("host: start the prober: %w", err)
+	}
+	if err := p.Start(n); err != nil {
+		_ = d.Close()
+		return nil, fmt.Errorf("host: start the prober: %w", err)
+	}
+	n.RemoveStreamHandler(autonatv2.DialBackProtocol) // it asks for no probes itself
+	return p, nil
+}
