@@ -2,7 +2,6 @@ package p2p_test
 
 import (
 	"runtime"
-	"slices"
 	"testing"
 	"time"
 
@@ -66,8 +65,7 @@ func inUse() (int64, int) {
 func BenchmarkFirstCall(b *testing.B) {
 	network := p2ptest.Network()
 	opts := p2ptest.Options(network)
-	found := slices.Concat(opts, []p2p.Option{p2p.LAN()})
-	server := p2p.NewNode("127.0.0.1:0", found...)
+	server := p2p.NewNode("127.0.0.1:0", foundByMDNS(network)...)
 	server.RegisterService(&benchDesc, nil)
 	if err := server.StartServer(); err != nil {
 		b.Fatal(err)
@@ -90,7 +88,7 @@ func BenchmarkFirstCall(b *testing.B) {
 	}
 	var mdns, joined []float64
 	for b.Loop() {
-		mdns = append(mdns, first(found).Seconds()*1000)
+		mdns = append(mdns, first(foundByMDNS(network)).Seconds()*1000)
 		joined = append(joined, first(opts, server.Addrs()[0].String()).Seconds()*1000)
 	}
 	report(b, "ms-mdns", mdns)

@@ -2,6 +2,7 @@ package p2p_test
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"runtime"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/discovery/mdns"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/poll"
@@ -144,10 +146,15 @@ func TestLoad_TheFirstCallASecondBeforeItsServer(t *testing.T) {
 	t.Logf("%d first calls, %d failed; from the server's start to the answer it took %v at most", times, failed.Load(), time.Duration(slowest.Load()))
 }
 
+// foundByMDNS are the options of a node of a test that multicast DNS finds.
+func foundByMDNS(network string) []p2p.Option {
+	return append(p2ptest.Options(network), p2p.WithDiscovery(mdns.New(mdns.Config{Network: network, Logger: slog.New(slog.DiscardHandler)})))
+}
+
 // firstCall tells how long after its server's start a client's first call was answered.
 func firstCall(t *testing.T) (time.Duration, error) {
-	opts := append(p2ptest.Options(p2ptest.Network()), p2p.LAN())
-	client := p2p.NewNode("localhost:0", opts...)
+	network := p2ptest.Network()
+	client := p2p.NewNode("localhost:0", foundByMDNS(network)...)
 	defer client.Close()
 	if err := client.StartServer(); err != nil {
 		return 0, err
@@ -162,7 +169,7 @@ func firstCall(t *testing.T) (time.Duration, error) {
 		return 0, err
 	case <-time.After(time.Second):
 	}
-	server := p2p.NewNode("localhost:0", opts...)
+	server := p2p.NewNode("localhost:0", foundByMDNS(network)...)
 	pb.RegisterGreeterServiceServer(server, greeter{who: "late"})
 	defer server.Close()
 	began := time.Now()
