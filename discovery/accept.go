@@ -10,10 +10,17 @@ import (
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
-// maxRawAddrs bounds how many addresses of one message are looked at.
-const maxRawAddrs = 256
+// Limits on the addresses of one peer in one message.
+const (
+	// maxRawAddrs bounds how many are looked at.
+	maxRawAddrs = 256
+	// maxCircuits bounds how many lead through relays, so that they leave room for direct ones; maxRelays through how many
+	// relays, since each may cost a connection to it. A node needs one relay and is better off with two.
+	maxCircuits = MaxAddrs / 2
+	maxRelays   = 3
+)
 
-// accepts tells whether an address that was learnt by way of o may be dialed.
+// accepts tells whether an address that was learnt by way of o, and leads through no relay, may be dialed.
 func (o Origin) accepts(a ma.Multiaddr) bool {
 	s := addr.ScopeOf(a)
 	if s == addr.Unusable || !dialable(a) {
@@ -29,8 +36,24 @@ func (o Origin) accepts(a ma.Multiaddr) bool {
 	return s >= scope
 }
 
-// dialable tells whether a is IP, port and nothing that leads further: an address through a relay makes the relay
-// dial, so only those who run relays may name one.
+// circuit returns an address of p's that leads through a relay in the form in which it may be dialed, and the relay. Of
+// a relay that o lets through, an address that o may not name is left out: what is known of the relay otherwise counts.
+func (o Origin) circuit(p peer.ID, a ma.Multiaddr) (ma.Multiaddr, peer.ID, bool) {
+	relay, at, ok := addr.SplitRelay(a)
+	if !ok || relay == p || !o.Explicit && (o.Relay == nil || !o.Relay(relay)) {
+		return nil, "", false
+	}
+	switch {
+	case at != nil && o.accepts(at):
+		return a, relay, true
+	case at != nil && o.Explicit:
+		return nil, "", false // it was meant
+	}
+	short, err := addr.ThroughRelay(relay, nil)
+	return short, relay, err == nil
+}
+
+// dialable tells whether a is IP, port and nothing that leads further.
 func dialable(a ma.Multiaddr) bool {
 	port := false
 	for _, c := range a {
@@ -44,14 +67,12 @@ func dialable(a ma.Multiaddr) bool {
 	return port
 }
 
-// accepted returns those of addrs that o may name, each once, without /p2p/ID, and at most MaxAddrs. An address that
-// names another peer than p is dropped.
+// accepted returns those of addrs that o may name, each once, without /p2p/ID, and at most MaxAddrs: the direct ones
+// first. An address that names another peer than p is dropped.
 func accepted(p peer.ID, addrs []ma.Multiaddr, o Origin) []ma.Multiaddr {
-	var out []ma.Multiaddr
-	for i, a := range addrs {
-		if i >= maxRawAddrs || len(out) >= MaxAddrs {
-			break
-		}
+	var direct, circuits []ma.Multiaddr
+	var relays []peer.ID
+	for _, a := range addrs[:min(len(addrs), maxRawAddrs)] {
 		if a == nil {
 			continue
 		}
@@ -59,12 +80,25 @@ func accepted(p peer.ID, addrs []ma.Multiaddr, o Origin) []ma.Multiaddr {
 		if transport == nil || id != "" && id != p {
 			continue
 		}
-		if !o.accepts(transport) || slices.ContainsFunc(out, transport.Equal) {
+		if !addr.Relayed(transport) {
+			if len(direct) < MaxAddrs && o.accepts(transport) && !slices.ContainsFunc(direct, transport.Equal) {
+				direct = append(direct, transport)
+			}
 			continue
 		}
-		out = append(out, transport)
+		c, relay, ok := o.circuit(p, transport)
+		if !ok || len(circuits) >= maxCircuits || slices.ContainsFunc(circuits, c.Equal) {
+			continue
+		}
+		if !slices.Contains(relays, relay) {
+			if len(relays) >= maxRelays {
+				continue
+			}
+			relays = append(relays, relay)
+		}
+		circuits = append(circuits, c)
 	}
-	return out
+	return append(direct[:min(len(direct), MaxAddrs-len(circuits))], circuits...)
 }
 
 // Accepted returns those of the addresses, said to be p's, that o may name: each once, without /p2p/ID, and at most

@@ -42,7 +42,7 @@ func (k *Keeper) Cloned(at ma.Multiaddr) {
 func (k *Keeper) suspect(addrs []ma.Multiaddr) {
 	own := host.Addrs(k.h)
 	for _, a := range addrs {
-		if slices.ContainsFunc(own, a.Equal) || !k.firstIn(a.String(), cloneAgain) {
+		if addr.Relayed(a) || slices.ContainsFunc(own, a.Equal) || !k.firstIn(a.String(), cloneAgain) {
 			continue
 		}
 		select {

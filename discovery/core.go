@@ -62,7 +62,7 @@ const (
 	actClose                     // close all connections to peer with code
 	actProtect                   // protect peer in the connection manager, or no longer
 	actAddrs                     // make what is known of peer by then what the peerstore has of it
-	actPing                      // ping peer on all its connections within timeout; close those that fail
+	actPing                      // ping peer on all its connections, or (on) the far ones, within timeout; close those that fail
 	actLog                       // tell of event
 )
 
@@ -91,7 +91,9 @@ type core struct {
 	inflight  map[peer.ID]struct{} // dials under way
 	width     int                  // dials that may be under way
 	neighbors int
-	myPorts   func() string // for the text of complaints
+	carriers  map[peer.ID]int      // relays, and how many are reached through each
+	tied      func(p peer.ID) bool // tells whether p depends on this node as its relay
+	myPorts   func() string        // for the text of complaints
 
 	out    []action
 	events []Event
@@ -113,6 +115,8 @@ type entry struct {
 	since  time.Time
 
 	conns      int
+	links      []link
+	path       Path
 	outbound   bool
 	up         time.Time // when the oldest of the unbroken chain of connections came
 	newest     time.Time // when the newest came
@@ -127,6 +131,7 @@ type entry struct {
 	closed     time.Time     // when that was asked for
 	grace      time.Time     // over the high mark until then
 	ping       time.Time     // next
+	vigil      time.Time     // next look whether it has to be looked at more often
 	rtt        time.Duration //
 	agent      string
 	lastErr    string
@@ -162,6 +167,8 @@ func newCore(self peer.ID, cfg KeeperConfig, rng *rand.Rand) *core {
 
 		inflight: make(map[peer.ID]struct{}),
 		width:    maxDials,
+		carriers: make(map[peer.ID]int),
+		tied:     func(peer.ID) bool { return false },
 		myPorts:  func() string { return "" },
 	}
 }
@@ -205,7 +212,7 @@ func (e *entry) multiaddrs() []ma.Multiaddr {
 func (e *entry) snapshot() Peer {
 	return Peer{
 		ID: e.id, State: e.state, Addrs: e.multiaddrs(), Source: e.source, Agent: e.agent, RTT: e.rtt, Since: e.since,
-		LastError: e.lastErr, Member: e.member, Outbound: e.outbound && e.conns > 0,
+		LastError: e.lastErr, Member: e.member, Outbound: e.outbound && e.conns > 0, Path: e.path,
 	}
 }
 

@@ -99,6 +99,8 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	if n > 0 {
 		return
 	}
+	e.links = nil
+	c.setPath(e, Path{})
 	wasNeighbor := e.neighbor
 	if c.now.Sub(e.up) >= steady {
 		e.fails, e.full = 0, 0
@@ -111,7 +113,7 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	e.identified, e.member, e.record = false, false, nil
 	c.touch(e)
 	c.do(action{kind: actAddrs, peer: p})
-	if len(e.addrs) == 0 && !e.sticky && !e.busy {
+	if c.homeless(e) && !e.sticky && !e.busy {
 		c.drop(e) // it came by itself and never said where it listens
 	}
 }
@@ -210,6 +212,8 @@ func (c *core) identified(p peer.ID, id identity) {
 		e.agent = id.agent
 	}
 	switch {
+	case c.keeps(p) && (!id.member || !c.allowed(p)):
+		c.bear(e)
 	case !id.member && e.member:
 		c.reject(e, closedNotMember, errStopped)
 	case !id.member:
@@ -252,6 +256,20 @@ func (c *core) identifyFailed(p peer.ID, err error) {
 	if e := c.peers[p]; e != nil && e.conns > 0 && !e.identified {
 		e.lastErr = "it did not identify itself: " + err.Error()
 	}
+}
+
+// bear takes that a peer on which this node depends is none of its network, or is not allowed to be a neighbor: it stays
+// connected, for what it does, and is nothing else.
+func (c *core) bear(e *entry) {
+	if e.neighbor {
+		e.left = errStopped
+		if !c.allowed(e.id) {
+			e.left = errNotAllowed
+		}
+	}
+	e.member, e.doubted = false, time.Time{}
+	c.demote(e)
+	c.touch(e)
 }
 
 // doubt takes that a peer does not say that it is of this network. It has a moment to say so: libp2p answers with what
@@ -309,7 +327,7 @@ func (c *core) settle() (wake time.Time) {
 		case !e.identified:
 			if late := e.newest.Add(identifyWithin); c.now.Before(late) {
 				wake = earlier(wake, late)
-			} else if !c.inUse(e.id) {
+			} else if !c.inUse(e.id) { // what is not identified serves nobody, a relay neither
 				e.newest = c.now
 				c.close(e, closedDead, errVanished)
 			}
@@ -333,10 +351,12 @@ func (c *core) settleOne(e *entry) (wake time.Time) {
 		c.reject(e, closedNotMember, errNotMember)
 		return c.now.Add(recheck)
 	case e.unwanted:
-		if !c.inUse(e.id) {
+		if !c.inUse(e.id) && (e.why == closedNotAllow || !c.depends(e.id)) {
 			c.close(e, e.why, e.left)
 		}
 		return c.now.Add(recheck)
+	case !c.allowed(e.id) && c.keeps(e.id):
+		c.bear(e)
 	case !c.allowed(e.id):
 		c.reject(e, closedNotAllow, errNotAllowed)
 	case e.why != closedUnknown:
@@ -350,7 +370,7 @@ func (c *core) settleOne(e *entry) (wake time.Time) {
 		c.promote(e)
 	case c.now.Before(e.grace):
 		return e.grace
-	case c.inUse(e.id):
+	case c.inUse(e.id), c.needed(e.id):
 		return c.now.Add(recheck)
 	default:
 		c.makeRoom(e)
@@ -364,7 +384,7 @@ func (c *core) settleOne(e *entry) (wake time.Time) {
 func (c *core) makeRoom(newcomer *entry) {
 	lots := []*entry{newcomer}
 	for _, e := range c.kept() {
-		if !e.sticky && e.why == closedUnknown && c.now.Sub(e.since) >= grace && !c.inUse(e.id) {
+		if !e.sticky && e.why == closedUnknown && c.now.Sub(e.since) >= grace && !c.inUse(e.id) && !c.needed(e.id) {
 			lots = append(lots, e)
 		}
 	}

@@ -79,15 +79,18 @@ func (c *core) heard(e *entry) bool {
 
 // dialTimeout is short where an answer takes no time, so that a peer that comes back is not missed while a dial to
 // where it was hangs.
-func dialTimeout(e *entry) time.Duration {
+func dialTimeout(addrs []ma.Multiaddr, lost bool) time.Duration {
 	widest := Loopback
-	for _, a := range e.addrs {
-		widest = max(widest, addr.ScopeOf(a.Multiaddr))
+	for _, a := range addrs {
+		widest = max(widest, addr.ScopeOf(a))
+		if addr.Relayed(a) {
+			widest = Public
+		}
 	}
 	switch {
 	case widest == Public:
 		return 6 * time.Second
-	case !e.lost.IsZero() && widest == Private:
+	case lost && widest == Private:
 		return 2 * time.Second
 	case widest == Private:
 		return 3 * time.Second
@@ -105,7 +108,11 @@ func (c *core) tick() time.Time {
 
 func (c *core) pings() (wake time.Time) {
 	for _, e := range c.peers {
-		if e.conns == 0 || !e.member {
+		if e.conns == 0 {
+			continue
+		}
+		wake = earlier(wake, c.watch(e))
+		if !e.member {
 			continue
 		}
 		if !c.now.Before(e.ping) {
@@ -152,7 +159,7 @@ func (c *core) waiting() (urgent, candidates []*entry, pending int) {
 		}
 		c.tire(e)
 		switch {
-		case len(e.addrs) == 0:
+		case c.homeless(e):
 		case e.asked || e.sticky || !e.lost.IsZero():
 			urgent = append(urgent, e)
 		default:
@@ -218,7 +225,8 @@ func (c *core) start(e *entry) time.Time {
 	c.touch(e)
 	// Where nothing refuses, TCP may be what a firewall drops.
 	all := e.fails%4 == 3 || e.fails > 0 && !e.refused
-	c.do(action{kind: actDial, peer: e.id, addrs: e.multiaddrs(), timeout: dialTimeout(e), on: all})
+	addrs, timeout := c.aim(e)
+	c.do(action{kind: actDial, peer: e.id, addrs: addrs, timeout: timeout, on: all})
 	return time.Time{}
 }
 
@@ -277,6 +285,9 @@ func (c *core) unreachable(e *entry, err error) error {
 		if port := hp[strings.LastIndexByte(hp, ':')+1:]; !slices.Contains(ports, port) {
 			ports = append(ports, port)
 		}
+	}
+	if len(places) == 0 {
+		return fmt.Errorf("found %s, but it does not answer through its relay: check that it runs and is connected to that relay (%w)", e.id, err)
 	}
 	mine := ""
 	if p := c.myPorts(); p != "" {

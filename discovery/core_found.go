@@ -95,6 +95,7 @@ func (c *core) add(p peer.ID, source string) *entry {
 }
 
 func (c *core) drop(e *entry) {
+	c.setPath(e, Path{})
 	delete(c.peers, e.id)
 	c.do(action{kind: actAddrs, peer: e.id})
 }
@@ -167,7 +168,7 @@ func (c *core) dropAddrs(p peer.ID, gone func(ma.Multiaddr) bool) {
 		return
 	}
 	e.addrs = slices.DeleteFunc(e.addrs, func(a address) bool { return gone(a.Multiaddr) })
-	if len(e.addrs) == 0 && e.conns == 0 && !e.sticky && !e.busy {
+	if c.homeless(e) && e.conns == 0 && !e.sticky && !e.busy {
 		c.drop(e)
 		return
 	}
@@ -203,22 +204,28 @@ func (c *core) forget(p peer.ID) {
 	}
 }
 
-// group is what a peer shares with others of the same network: candidates from groups with few neighbors come first.
+// group is what a peer shares with others of the same network, or behind the same relay: candidates from groups with few
+// neighbors come first.
 func (e *entry) group() string {
-	if len(e.addrs) == 0 {
-		return ""
+	relay := peer.ID("")
+	for _, a := range slices.Backward(e.addrs) {
+		if addr.Relayed(a.Multiaddr) {
+			if relay == "" {
+				relay, _, _ = addr.SplitRelay(a.Multiaddr)
+			}
+			continue
+		}
+		ip, ok := addr.IP(a.Multiaddr)
+		if !ok {
+			continue
+		}
+		bits := 16
+		if ip.Is6() {
+			bits = 32
+		}
+		if prefix, err := ip.Prefix(bits); err == nil {
+			return prefix.String()
+		}
 	}
-	ip, ok := addr.IP(e.addrs[len(e.addrs)-1].Multiaddr)
-	if !ok {
-		return ""
-	}
-	bits := 16
-	if ip.Is6() {
-		bits = 32
-	}
-	prefix, err := ip.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return prefix.String()
+	return string(relay)
 }

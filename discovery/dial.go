@@ -42,6 +42,11 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 	// libp2p's own backoff lasts seconds after one failure; the keeper has its own.
 	if s, ok := n.(interface{ Backoff() *swarm.DialBackoff }); ok {
 		s.Backoff().Clear(p)
+		for _, a := range addrs {
+			if relay, _, ok := addr.SplitRelay(a); ok {
+				s.Backoff().Clear(relay)
+			}
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -81,9 +86,9 @@ func beforeQUIC(addrs []ma.Multiaddr) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, a := range addrs {
 		ip, _ := addr.IP(a)
-		if addr.IPScope(ip) < Public && has(a, ma.P_UDP) && slices.ContainsFunc(addrs, func(b ma.Multiaddr) bool {
+		if !addr.Relayed(a) && addr.IPScope(ip) < Public && has(a, ma.P_UDP) && slices.ContainsFunc(addrs, func(b ma.Multiaddr) bool {
 			other, _ := addr.IP(b)
-			return other == ip && has(b, ma.P_TCP)
+			return !addr.Relayed(b) && other == ip && has(b, ma.P_TCP)
 		}) {
 			continue
 		}

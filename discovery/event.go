@@ -35,6 +35,17 @@ type Peer struct {
 	LastError string         // why the last dial failed; empty after a connection
 	Member    bool           // it speaks the network's tunnel protocol, as identify said last
 	Outbound  bool           // the connection was dialed from here
+	Path      Path           // how it is reached; zero unless it is connected
+}
+
+// Path is how a connected peer is reached: its best connection, a direct one if there is any.
+type Path struct {
+	// Addr is the other end's address, as the connection has it.
+	Addr ma.Multiaddr
+	// Relay is the relay that carries the connection; empty: it is direct.
+	Relay peer.ID
+	// Since is when the peer began to be reached directly, or through this relay.
+	Since time.Time
 }
 
 // EventKind tells what happened.
@@ -48,6 +59,9 @@ const (
 	PeerConnected EventKind = "connected"
 	// PeerNeighbor means that the peer became a neighbor.
 	PeerNeighbor EventKind = "neighbor"
+	// PeerPathChanged means that a connected member is reached directly instead of through a relay, the other way round, or
+	// through another relay: see [Peer]'s Path.
+	PeerPathChanged EventKind = "path-changed"
 	// PeerLeft means that a neighbor is one no more; Err says why, if that is known.
 	PeerLeft EventKind = "left"
 	// PeerUnreachable means that a peer was found but does not answer; Err says where, and what to do.

@@ -41,10 +41,10 @@ func NewExchange(k *Keeper, ask Ask) *Exchange { return &Exchange{k: k, ask: ask
 func (x *Exchange) String() string { return "exchange" }
 
 // Run asks until ctx ends. What it learns goes to the keeper as signed records, not to found.
-func (x *Exchange) Run(ctx context.Context, h corehost.Host, _ func(peer.AddrInfo)) error {
+func (x *Exchange) Run(ctx context.Context, _ corehost.Host, _ func(peer.AddrInfo)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	q := questions{x: x, h: h, asked: make(map[peer.ID]time.Time), slots: make(chan struct{}, askAtOnce)}
+	q := questions{x: x, asked: make(map[peer.ID]time.Time), slots: make(chan struct{}, askAtOnce)}
 	defer q.wg.Wait()
 	events := x.k.Events(ctx)
 	news := make(chan struct{}, 1)
@@ -88,7 +88,6 @@ func (x *Exchange) Run(ctx context.Context, h corehost.Host, _ func(peer.AddrInf
 // questions are those of one run.
 type questions struct {
 	x     *Exchange
-	h     corehost.Host
 	wg    sync.WaitGroup
 	slots chan struct{}
 
@@ -123,12 +122,12 @@ func (q *questions) ask(ctx context.Context, p peer.ID) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	k := q.x.k
-	scope := ScopeTo(q.h.Network(), p) // before: afterwards it may be gone
+	from := k.From(q.x.String(), p) // before: afterwards it may be gone
 	records, err := q.x.ask(ctx, p)
 	if err != nil {
 		k.log.Debug("cannot ask for neighbors", "peer", p, "err", oneLine(err))
 		return
 	}
-	n := k.FoundRecords(records, Origin{Source: q.x.String(), Scope: scope})
+	n := k.FoundRecords(records, from)
 	k.log.Debug("asked for neighbors", "peer", p, "records", len(records), "accepted", n)
 }

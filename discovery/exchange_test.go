@@ -126,7 +126,7 @@ func TestKeeper_PingFindsTheDeadAndSparesTheSlow(t *testing.T) {
 		conn := ah.Network().ConnsToPeer(bh.ID())[0]
 		b.net.Cut(ah, bh)
 		start := time.Now()
-		a.pingConn(t.Context(), conn, checkTimeout)
+		a.pingConn(t.Context(), look{conn, lookDoubt}, checkTimeout)
 		if d := time.Since(start); !conn.IsClosed() || d > 2*time.Second {
 			t.Errorf("closed %v after %v", conn.IsClosed(), d)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
@@ -47,6 +48,19 @@ type KeeperConfig struct {
 	// InUse says which peers have live calls; their connections are never closed to make room. nil: none. It must
 	// neither block nor call the keeper.
 	InUse func(peer.ID) bool
+	// Relay says through which relays others may be dialed and handed on: this node's own relays, and those that it may
+	// connect to. On a relay it also means that this node's own circuits are handed on. nil: no address that leads through
+	// a relay is accepted, unless the node's user names it. It must neither block nor call the keeper.
+	Relay func(relay peer.ID) bool
+	// Keep says on which peers this node depends, as on its relays: their connections are never closed to make room or
+	// for what the peer is, and are looked at every few seconds. nil: none. Peers that depend on this node as their relay
+	// need not be named: the keeper knows them by libp2p's marks in the connection manager. It must neither block nor call
+	// the keeper.
+	Keep func(peer.ID) bool
+	// Heard tells when something came in over a connection last; zero: nobody knows. A connection on which something
+	// comes in is not taken for dead because its answers to pings are late, behind a long upload for example. nil: pings
+	// and what QUIC counts are all that is known. It must neither block nor call the keeper.
+	Heard func(network.Conn) time.Time
 	// Book remembers peers over restarts; nil remembers nothing.
 	Book *Book
 	// DialRate is the budget of dials per second that the keeper starts by itself, with bursts of twice as many;
@@ -97,6 +111,7 @@ func NewKeeper(h corehost.Host, cfg KeeperConfig) *Keeper {
 		checks:  make(chan ma.Multiaddr, 8),
 	}
 	k.core.myPorts = func() string { return ports(h.Addrs()) }
+	k.core.tied = func(p peer.ID) bool { return carriedFor(h.ConnManager(), p) }
 	return k
 }
 
@@ -142,8 +157,9 @@ func (k *Keeper) Follow(ctx context.Context, s Source) error {
 }
 
 // Found tells the keeper of a peer. Addresses that the origin has no right to name are dropped, and so is a peer of
-// which none is left. Found does not block.
+// which none is left; which relays may be in them is up to [KeeperConfig]. Found does not block.
 func (k *Keeper) Found(info peer.AddrInfo, from Origin) {
+	from.Relay = k.relay()
 	addrs := accepted(info.ID, info.Addrs, from)
 	if len(addrs) == 0 {
 		return
@@ -176,7 +192,7 @@ func (k *Keeper) Connect(ctx context.Context, info peer.AddrInfo) error {
 		c.found(info.ID, named, from)
 		if e := c.peers[info.ID]; e != nil {
 			e.asked, e.lastErr = false, "" // it is dialed here
-			addrs = e.multiaddrs()
+			addrs = slices.Concat(c.places(e))
 		}
 	})
 	if len(k.h.Network().ConnsToPeer(info.ID)) == 0 {
@@ -301,6 +317,20 @@ func (k *Keeper) Neighbors() []peer.ID {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// From is how what a connected peer says comes to this node: with the scope of its connections (see [ScopeTo]), and the
+// relays that [KeeperConfig] lets through.
+func (k *Keeper) From(source string, p peer.ID) Origin {
+	return Origin{Source: source, Scope: ScopeTo(k.h.Network(), p), Relay: k.relay()}
+}
+
+// relay returns which relays are let through; nil: none. Addresses through this node itself are of use to others.
+func (k *Keeper) relay() func(peer.ID) bool {
+	if k.cfg.Relay == nil {
+		return nil
+	}
+	return func(relay peer.ID) bool { return relay == k.h.ID() || k.cfg.Relay(relay) }
 }
 
 // sated tells whether so many peers are known that the keeper need not ask for more at once: twice the high mark, so

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -130,7 +132,11 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 	case actAddrs:
 		k.storeAddrs(a.peer)
 	case actPing:
-		k.ping(ctx, wg, k.h.Network().ConnsToPeer(a.peer), a.timeout)
+		conns := k.h.Network().ConnsToPeer(a.peer)
+		if a.on {
+			conns = slices.DeleteFunc(conns, func(c network.Conn) bool { return !isFar(links([]network.Conn{c})) })
+		}
+		k.ping(ctx, wg, conns, a.timeout, a.on)
 	case actLog:
 		k.tell(a.event)
 	}
@@ -172,14 +178,23 @@ func (k *Keeper) setAddrs(p peer.ID, addrs []ma.Multiaddr, connected bool) {
 
 func (k *Keeper) tell(e Event) {
 	short := []any{"peer", e.Peer.ID}
-	if conns := k.h.Network().ConnsToPeer(e.Peer.ID); len(conns) > 0 {
-		short = append(short, "addr", safetext.Clean(conns[0].RemoteMultiaddr().String()))
-	} else if len(e.Peer.Addrs) > 0 {
+	switch at := e.Peer.Path; {
+	case at.Relay != "":
+		short = append(short, "addr", safetext.Clean(at.Addr.String()), "relay", at.Relay)
+	case at.Addr != nil:
+		short = append(short, "addr", safetext.Clean(at.Addr.String()))
+	case len(e.Peer.Addrs) > 0:
 		short = append(short, "addr", safetext.Clean(e.Peer.Addrs[0].String()))
 	}
 	switch e.Kind {
 	case PeerNeighbor:
 		k.log.Info("neighbor joined", append(short, "source", e.Peer.Source)...)
+	case PeerPathChanged:
+		if e.Peer.Path.Relay != "" {
+			k.log.Info("peer is reached through a relay now", short...)
+		} else {
+			k.log.Info("peer is reached directly now", short...)
+		}
 	case PeerLeft:
 		k.log.Info("neighbor left", append(short, "err", e.Err)...)
 	case PeerUnreachable, PeerClone, PeerIdentityRefused, PeerIdentityChanged:
@@ -197,6 +212,7 @@ func (k *Keeper) connected(conn network.Conn) {
 	k.input(func(c *core) {
 		conns := k.h.Network().ConnsToPeer(p)
 		c.connUp(p, len(conns), conn.Stat().Direction == network.DirOutbound)
+		c.linked(p, links(conns))
 		for _, o := range conns {
 			if o != conn && time.Since(o.Stat().Opened) >= steady {
 				older = append(older, o)
@@ -214,7 +230,22 @@ func (k *Keeper) disconnected(conn network.Conn) {
 	if len(k.h.Network().ConnsToPeer(p)) == 0 {
 		why = saidBy(conn)
 	}
-	k.input(func(c *core) { c.connDown(p, len(k.h.Network().ConnsToPeer(p)), why) })
+	k.input(func(c *core) {
+		conns := k.h.Network().ConnsToPeer(p)
+		c.connDown(p, len(conns), why)
+		c.linked(p, links(conns))
+	})
+}
+
+// links tells how connections go.
+func links(conns []network.Conn) []link {
+	out := make([]link, len(conns))
+	for i, c := range conns {
+		remote := c.RemoteMultiaddr()
+		out[i] = link{addr: remote, scope: connScope(remote)}
+		out[i].relay, _, _ = addr.SplitRelay(remote)
+	}
+	return out
 }
 
 // saidBy reads from a connection that ended what the other end said, or that this end closed it as idle: opening a
@@ -225,7 +256,7 @@ func saidBy(conn network.Conn) closeReason {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	s, err := conn.NewStream(ctx)
+	s, err := conn.NewStream(network.WithAllowLimitedConn(ctx, "closed"))
 	if err == nil {
 		_ = s.Reset()
 		return closedUnknown
@@ -252,11 +283,11 @@ func (k *Keeper) heard(e any) {
 			agent:  e.AgentVersion,
 		}
 		if e.Conn != nil {
-			remote := e.Conn.RemoteMultiaddr()
-			id.addrs = accepted(e.Peer, e.ListenAddrs, Origin{Scope: connScope(remote)})
-			if e.Conn.Stat().Direction == network.DirOutbound && len(id.addrs) < MaxAddrs &&
-				dialable(remote) && !slices.ContainsFunc(id.addrs, remote.Equal) {
-				id.addrs = append(id.addrs, remote) // it was dialed there, and answered
+			// All its connections count, not only the one that it says this over: of two, one may be relayed.
+			from := Origin{Scope: min(connScope(e.Conn.RemoteMultiaddr()), ScopeTo(k.h.Network(), e.Peer)), Relay: k.relay()}
+			id.addrs = accepted(e.Peer, e.ListenAddrs, from)
+			if at := answeredAt(e.Conn); at != nil && len(id.addrs) < MaxAddrs && !slices.ContainsFunc(id.addrs, at.Equal) {
+				id.addrs = append(id.addrs, at)
 			}
 		}
 		if e.SignedPeerRecord != nil {
@@ -264,7 +295,9 @@ func (k *Keeper) heard(e any) {
 		}
 		k.input(func(c *core) {
 			if known := c.peers[e.Peer]; e.Conn != nil && (known == nil || known.conns == 0) { // not notified of it yet
-				c.connUp(e.Peer, len(k.h.Network().ConnsToPeer(e.Peer)), e.Conn.Stat().Direction == network.DirOutbound)
+				conns := k.h.Network().ConnsToPeer(e.Peer)
+				c.connUp(e.Peer, len(conns), e.Conn.Stat().Direction == network.DirOutbound)
+				c.linked(e.Peer, links(conns))
 			}
 			c.identified(e.Peer, id)
 		})
@@ -272,6 +305,25 @@ func (k *Keeper) heard(e any) {
 		err := errors.New(safetext.Clean(e.Reason.Error()))
 		k.input(func(c *core) { c.identifyFailed(e.Peer, err) })
 	}
+}
+
+// carriedFor tells whether this host, as a relay, holds a reservation of a peer or carries a connection of its: libp2p
+// marks those in the connection manager.
+func carriedFor(m connmgr.ConnManager, p peer.ID) bool {
+	info := m.GetTagInfo(p)
+	return info != nil && (info.Tags["relay-reservation"] > 0 || info.Tags["relay-v2-hop"] > 0)
+}
+
+// answeredAt is the address at which this node has dialed a peer that answered; nil if it was not this node that did.
+func answeredAt(c network.Conn) ma.Multiaddr {
+	remote := c.RemoteMultiaddr()
+	if c.Stat().Direction != network.DirOutbound {
+		return nil
+	}
+	if _, _, ok := addr.SplitRelay(remote); ok || dialable(remote) {
+		return remote
+	}
+	return nil
 }
 
 func (k *Keeper) isMember(protos []protocol.ID) bool {
@@ -285,13 +337,16 @@ func (k *Keeper) adopt() {
 		if len(conns) == 0 {
 			continue
 		}
-		k.input(func(c *core) { c.connUp(p, len(conns), conns[0].Stat().Direction == network.DirOutbound) })
+		k.input(func(c *core) {
+			c.connUp(p, len(conns), conns[0].Stat().Direction == network.DirOutbound)
+			c.linked(p, links(conns))
+		})
 		protos, err := k.h.Peerstore().GetProtocols(p)
 		if err != nil || len(protos) == 0 {
 			continue // identify is under way, and its event will come
 		}
 		id := identity{member: k.isMember(protos)}
-		id.addrs = accepted(p, k.h.Peerstore().Addrs(p), Origin{Scope: connScope(conns[0].RemoteMultiaddr())})
+		id.addrs = accepted(p, k.h.Peerstore().Addrs(p), k.From("inbound", p))
 		if agent, err := k.h.Peerstore().Get(p, "AgentVersion"); err == nil {
 			id.agent, _ = agent.(string)
 		}

@@ -6,33 +6,55 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/quic-go/quic-go"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 // stall is by how much the end of a ping may be late before it counts for nothing.
 const stall = 50 * time.Millisecond
 
+// maxExcused is how many pings in a row may have no answer while something comes in: a packet that comes in proves one
+// direction only.
+const maxExcused = 8
+
+// lookKind tells why a connection is looked at, and so after how many pings without an answer it is closed.
+type lookKind int
+
+const (
+	lookUsual lookKind = iota // two, of pingTimeout
+	lookDoubt                 // one: there was a reason already
+	lookUsed                  // two, of a shorter time: somebody waits
+)
+
 // look is a ping of one connection: a short one does not wait for a long one.
 type look struct {
-	conn  network.Conn
-	short bool
+	conn network.Conn
+	kind lookKind
 }
 
 // ping looks whether each of the connections still works, and closes those that do not. One look of a kind at one
 // connection is under way at a time: it will tell.
-func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, conns []network.Conn, timeout time.Duration) {
+func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, conns []network.Conn, timeout time.Duration, used bool) {
+	kind := lookUsual
+	switch {
+	case used:
+		kind = lookUsed
+	case timeout < pingTimeout:
+		kind = lookDoubt
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, c := range conns {
-		l := look{c, timeout < pingTimeout}
+		l := look{c, kind}
 		if _, under := k.pinging[l]; under {
 			continue
 		}
 		k.pinging[l] = struct{}{}
 		wg.Go(func() {
-			k.pingConn(ctx, c, timeout)
+			k.pingConn(ctx, l, timeout)
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			delete(k.pinging, l)
@@ -40,42 +62,68 @@ func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, conns []network.C
 	}
 }
 
-// pingConn closes a connection on which two pings in a row got no answer; when there was a reason to doubt it, one is
-// enough.
-func (k *Keeper) pingConn(ctx context.Context, c network.Conn, timeout time.Duration) {
-	p := c.RemotePeer()
-	failed, tries := 0, 1
-	if timeout >= pingTimeout {
-		tries = 2
+// pingConn closes a connection on which pings in a row got no answer.
+func (k *Keeper) pingConn(ctx context.Context, l look, timeout time.Duration) {
+	p := l.conn.RemotePeer()
+	tries := 2
+	if l.kind == lookDoubt {
+		tries = 1
 	}
-	for range 4 {
-		if c.IsClosed() {
+	for failed, excused, stalled := 0, 0, 0; stalled < 4; {
+		if l.conn.IsClosed() {
 			return
 		}
-		pctx, cancel := context.WithTimeout(ctx, timeout)
-		start := time.Now()
-		rtt, err := host.Ping(pctx, c)
-		expired := pctx.Err() != nil
-		cancel()
+		before := k.received(l.conn)
+		rtt, answered, late, err := k.pingOnce(ctx, l.conn, timeout)
 		switch {
 		case ctx.Err() != nil:
 			return
-		case !expired && err == nil:
-			k.input(func(cr *core) {
-				if e := cr.peers[p]; e != nil {
-					e.rtt = rtt
-				}
-			})
+		case answered && err == nil:
+			k.input(func(cr *core) { cr.measured(p, rtt) })
 			return
-		case !expired:
+		case answered:
 			return // an answer all the same: the other end lives and has no ping, or too much to do
-		case time.Since(start) > timeout+stall:
-			continue // this process did not get to run for a while: the answer may be there, unread
+		case late:
+			stalled++ // this process did not get to run for a while: the answer may be there, unread
+			continue
+		case k.received(l.conn) != before && excused < maxExcused:
+			excused++
+			continue
 		}
-		if failed++; failed >= tries {
-			k.log.Debug("closing a connection that answers no ping", "peer", p, "addr", safetext.Clean(c.RemoteMultiaddr().String()))
-			_ = c.Close() // it is dead
+		failed++
+		if relay, _, ok := addr.SplitRelay(l.conn.RemoteMultiaddr()); ok {
+			k.input(func(cr *core) { cr.missed(relay) })
+		}
+		if failed >= tries {
+			k.log.Debug("closing a connection that answers no ping", "peer", p, "addr", safetext.Clean(l.conn.RemoteMultiaddr().String()))
+			_ = l.conn.Close() // it is dead
 			return
 		}
 	}
+}
+
+// pingOnce pings once; late tells that this process was not there to read an answer.
+func (k *Keeper) pingOnce(ctx context.Context, c network.Conn, timeout time.Duration) (rtt time.Duration, answered, late bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	start := time.Now()
+	rtt, err = host.Ping(ctx, c)
+	return rtt, ctx.Err() == nil, time.Since(start) > timeout+stall, err
+}
+
+// traffic is how much has come in over a connection.
+type traffic struct {
+	packets uint64    // as QUIC counts them
+	last    time.Time // as KeeperConfig.Heard says
+}
+
+func (k *Keeper) received(c network.Conn) (t traffic) {
+	var q *quic.Conn
+	if c.As(&q) {
+		t.packets = q.ConnectionStats().PacketsReceived
+	}
+	if k.cfg.Heard != nil {
+		t.last = k.cfg.Heard(c)
+	}
+	return t
 }

@@ -68,7 +68,7 @@ func (c *core) recordsOf(peers map[peer.ID]*entry, now time.Time, limit int, exc
 // Records that are malformed, too large, too old, from the future, signed by somebody else or older than what is known
 // are dropped, and so is what is over the limit in number. It returns how many were accepted.
 func (k *Keeper) FoundRecords(envelopes [][]byte, from Origin) int {
-	from.secondhand = true
+	from.secondhand, from.Relay = true, k.relay()
 	n := 0
 	for _, b := range envelopes[:min(len(envelopes), MaxRecords)] {
 		if k.stale(b) {

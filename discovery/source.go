@@ -44,15 +44,18 @@ const (
 // Origin tells how an address was learnt, and so which addresses are believed: those whose scope is at least as wide
 // as the scope of the way they came. Somebody on the Internet cannot make a node dial into its own LAN, somebody on
 // the LAN cannot make it dial its own machine. Addresses that cannot be dialed, metadata addresses of clouds among
-// them, are never accepted.
+// them, are never accepted. An address that leads through a relay makes the node connect to that relay, so Relay decides
+// about it; the relay's own address must be one that may be believed, or it is left out of the address.
 type Origin struct {
 	// Source names the way, for logs and [Peer].
 	Source string
 	// Scope is the narrowest scope that is accepted: the scope of the connection, or of the interface, that the
 	// addresses came over. Zero accepts public addresses only.
 	Scope Scope
-	// Explicit addresses were given by the node's own user, and may have any scope.
+	// Explicit addresses were given by the node's own user, and may have any scope and lead through any relay.
 	Explicit bool
+	// Relay says through which relays a peer may be reached; nil: none. It must not block.
+	Relay func(relay peer.ID) bool
 
 	// secondhand findings say nothing of whether the peer is there now: nobody is told that it does not answer.
 	secondhand bool

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	kbucket "github.com/libp2p/go-libp2p-kbucket"
 	"github.com/libp2p/go-libp2p/core/event"
@@ -138,16 +139,24 @@ func (d *DHT) meet(ctx context.Context) {
 	}
 }
 
-// round announces all services once.
+// round announces all services once, and where this node is if it is a client.
 func (d *DHT) round(ctx context.Context) {
 	if !d.Ready() {
 		return
 	}
 	var g errgroup.Group
 	g.SetLimit(announceAtOnce)
+	if !d.Server() { // whom nobody asks is in nobody's table
+		g.Go(func() error {
+			if err := d.announce(ctx, peerKey(d.cfg.Network, d.host.ID())); err != nil && ctx.Err() == nil {
+				d.log.Debug("cannot announce where this node is", "source", "dht", "err", err)
+			}
+			return nil
+		})
+	}
 	for _, service := range d.announced() {
 		g.Go(func() error {
-			if err := d.announce(ctx, service); err != nil && ctx.Err() == nil {
+			if err := d.announce(ctx, key(d.cfg.Network, service)); err != nil && ctx.Err() == nil {
 				d.log.Debug("cannot announce", "source", "dht", "service", service, "err", err)
 			}
 			return nil
@@ -156,14 +165,13 @@ func (d *DHT) round(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// announce puts the record of one service where it is looked for.
-func (d *DHT) announce(ctx context.Context, service string) error {
+// announce puts a record where it is looked for.
+func (d *DHT) announce(ctx context.Context, at cid.Cid) error {
 	ctx, done, err := d.lookup(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	at := key(d.cfg.Network, service)
 	d.hand(ctx, at.Hash())
 	return d.kad.Provide(ctx, at, true)
 }

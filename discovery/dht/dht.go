@@ -56,7 +56,8 @@ type Config struct {
 	Network string
 	// Member is the protocol that the peers of this network speak. Others are neither asked nor answered.
 	Member protocol.ID
-	// Client makes a node that asks and announces, and keeps no records for others.
+	// Client makes a node that begins as a client: it asks and announces, and keeps no records for others. See
+	// [DHT.SetServer].
 	Client bool
 	// Lifetime is how long a record is kept here that is not announced again; a node announces its own each third of it.
 	// It should be the same on all nodes of a network. 0 means [DefaultLifetime], less than [MinLifetime] that.
@@ -65,6 +66,9 @@ type Config struct {
 	Allow func(peer.ID) bool
 	// InUse says which peers have live calls: connections to them are not let go. nil: none. It must not block.
 	InUse func(peer.ID) bool
+	// Relay says through which relays peers may be reached: addresses through others are not kept or handed on, except
+	// those through this node itself. nil: no address that leads through a relay is. It must not block.
+	Relay func(relay peer.ID) bool
 	// Logger gets debug records; nil: [slog.Default].
 	Logger *slog.Logger
 }
@@ -80,6 +84,7 @@ type DHT struct {
 	store  *store
 	sender *sender
 	door   *door
+	role   *role
 	visits *visits
 	slots  chan struct{}
 
@@ -123,6 +128,7 @@ func New(h corehost.Host, cfg Config) (*DHT, error) {
 	d.store = newStore(cfg.Lifetime)
 	d.visits = newVisits(h, d.inUse)
 	d.door = newDoor(d)
+	d.role = &role{d: d, server: !cfg.Client}
 	d.sender = newSender(d)
 	k, err := kad.New(&guarded{Host: h, d: d}, d.options()...)
 	if err != nil {
@@ -142,13 +148,9 @@ func Protocol(network string) protocol.ID { return prefix(network) + "/kad/1.0.0
 func prefix(network string) protocol.ID { return protocol.ID("/p2p/" + network) }
 
 func (d *DHT) options() []kad.Option {
-	mode := kad.ModeServer
-	if d.cfg.Client {
-		mode = kad.ModeClient
-	}
 	return []kad.Option{
 		kad.ProtocolPrefix(prefix(d.cfg.Network)),
-		kad.Mode(mode),
+		kad.Mode(kad.ModeServer), // see role
 		kad.BucketSize(bucketSize),
 		kad.Concurrency(alpha),
 		kad.DisableValues(),      // nobody needs them
@@ -251,7 +253,7 @@ func (d *DHT) Close() error { return d.close() }
 
 func (d *DHT) shut() error {
 	d.cancel()
-	d.host.RemoveStreamHandler(d.proto)
+	d.role.end()
 	d.door.close()
 	err := d.kad.Close()
 	d.sender.wait()

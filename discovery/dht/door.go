@@ -103,14 +103,21 @@ func (o *door) leave(s network.Stream) {
 	o.busy.Done()
 }
 
-// close ends the requests under way.
-func (o *door) close() {
+// drop ends the requests under way.
+func (o *door) drop() {
 	o.mu.Lock()
-	o.closed = true
+	defer o.mu.Unlock()
 	for s := range o.streams {
 		_ = s.Reset()
 	}
+}
+
+// close ends the requests under way, waits for their end and lets nobody in any more.
+func (o *door) close() {
+	o.mu.Lock()
+	o.closed = true
 	o.mu.Unlock()
+	o.drop()
 	o.busy.Wait()
 }
 

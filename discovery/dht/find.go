@@ -4,15 +4,23 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/routing"
 	"github.com/multiformats/go-multihash"
 )
 
-// key is where the records of a service are. The prefix keeps it apart from the keys of anything else.
-func key(network, service string) cid.Cid {
-	sum, err := multihash.Sum([]byte("p2p service\x00"+network+"\x00"+service), multihash.SHA2_256, -1)
+// key is where the records of a service are.
+func key(network, service string) cid.Cid { return keyOf("p2p service", network, service) }
+
+// peerKey is where a client says where it is.
+func peerKey(network string, p peer.ID) cid.Cid { return keyOf("p2p peer", network, string(p)) }
+
+// keyOf keeps keys of one kind apart from those of another.
+func keyOf(kind, network, of string) cid.Cid {
+	sum, err := multihash.Sum([]byte(kind+"\x00"+network+"\x00"+of), multihash.SHA2_256, -1)
 	if err != nil {
 		return cid.Undef // not with this hash
 	}
@@ -102,6 +110,45 @@ func (d *DHT) findPeer(ctx context.Context, p peer.ID) (peer.AddrInfo, error) {
 	if err != nil {
 		return peer.AddrInfo{}, err
 	}
-	defer done()
-	return d.kad.FindPeer(ctx, p)
+	var searches sync.WaitGroup
+	defer searches.Wait()
+	defer done() // ends the search that is not over
+	type answer struct {
+		info peer.AddrInfo
+		err  error
+	}
+	answers := make(chan answer, 2)
+	for _, ask := range []func(context.Context, peer.ID) (peer.AddrInfo, error){d.kad.FindPeer, d.announcedPeer} {
+		searches.Go(func() {
+			info, err := ask(ctx, p)
+			if err == nil && len(info.Addrs) == 0 {
+				err = routing.ErrNotFound
+			}
+			answers <- answer{info, err}
+		})
+	}
+	first := <-answers
+	if first.err == nil {
+		return first.info, nil
+	}
+	second := <-answers
+	return second.info, second.err
+}
+
+// announcedPeer looks for where a client has said that it is.
+func (d *DHT) announcedPeer(ctx context.Context, p peer.ID) (peer.AddrInfo, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	found := d.kad.FindProvidersAsync(ctx, peerKey(d.cfg.Network, p), 0)
+	defer func() {
+		cancel()
+		for range found {
+			continue
+		}
+	}()
+	for info := range found {
+		if info.ID == p && len(info.Addrs) > 0 {
+			return info, nil
+		}
+	}
+	return peer.AddrInfo{}, routing.ErrNotFound
 }

@@ -29,7 +29,10 @@ type guarded struct {
 
 // SetStreamHandler implements [corehost.Host].
 func (g *guarded) SetStreamHandler(pid protocol.ID, handler network.StreamHandler) {
-	g.Host.SetStreamHandler(pid, g.d.door.guard(handler))
+	if pid != g.d.proto {
+		return // the library has no other
+	}
+	g.d.role.handle(g.d.door.guard(handler))
 }
 
 // ConnManager implements [corehost.Host].

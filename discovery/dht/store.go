@@ -15,9 +15,10 @@ const (
 	// MaxRecords bounds the records that a node keeps for the network, its own included: about 6 MB. Beyond it one goes,
 	// by lot, for each that comes; its owner announces it again.
 	MaxRecords = 16384
-	// maxPerKey bounds the instances that are kept of one service, and maxPerPeer the services of one peer.
+	// maxPerKey bounds the instances that are kept of one service, and maxPerPeer the services of one peer and what says
+	// where the peer itself is.
 	maxPerKey  = 512
-	maxPerPeer = MaxServices
+	maxPerPeer = MaxServices + 1
 )
 
 // sweepEvery is how often a store that is full is looked through for what is too old.
