@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -73,20 +74,18 @@ func (k *Keeper) pingConn(ctx context.Context, l look, timeout time.Duration) {
 		if l.conn.IsClosed() {
 			return
 		}
-		before := k.received(l.conn)
-		rtt, answered, late, err := k.pingOnce(ctx, l.conn, timeout)
-		switch {
+		switch a := k.pingOnce(ctx, l.conn, timeout); {
 		case ctx.Err() != nil:
 			return
-		case answered && err == nil:
-			k.input(func(cr *core) { cr.measured(p, rtt) })
+		case a.came && a.err == nil:
+			k.input(func(cr *core) { cr.measured(p, a.rtt) })
 			return
-		case answered:
+		case a.came:
 			return // an answer all the same: the other end lives and has no ping, or too much to do
-		case late:
-			stalled++ // this process did not get to run for a while: the answer may be there, unread
+		case a.late:
+			stalled++
 			continue
-		case k.received(l.conn) != before && excused < maxExcused:
+		case a.traffic && excused < maxExcused:
 			excused++
 			continue
 		}
@@ -102,13 +101,28 @@ func (k *Keeper) pingConn(ctx context.Context, l look, timeout time.Duration) {
 	}
 }
 
-// pingOnce pings once; late tells that this process was not there to read an answer.
-func (k *Keeper) pingOnce(ctx context.Context, c network.Conn, timeout time.Duration) (rtt time.Duration, answered, late bool, err error) {
+// answer is what came of one ping.
+type answer struct {
+	came    bool // in time
+	rtt     time.Duration
+	err     error
+	late    bool // this process did not get to run for a while: it may be there, unread
+	traffic bool // something else came in, and not only what was under way before
+}
+
+func (k *Keeper) pingOnce(ctx context.Context, c network.Conn, timeout time.Duration) answer {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
-	rtt, err = host.Ping(ctx, c)
-	return rtt, ctx.Err() == nil, time.Since(start) > timeout+stall, err
+	var halfway atomic.Pointer[traffic]
+	half := time.AfterFunc(timeout/2, func() { halfway.Store(new(k.received(c))) })
+	defer half.Stop()
+	rtt, err := host.Ping(ctx, c)
+	a := answer{came: ctx.Err() == nil, rtt: rtt, err: err, late: time.Since(start) > timeout+stall}
+	if then := halfway.Load(); then != nil {
+		a.traffic = *then != k.received(c)
+	}
+	return a
 }
 
 // traffic is how much has come in over a connection.

@@ -8,8 +8,6 @@ import (
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
-const otherID = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
-
 func TestSplitRelay(t *testing.T) {
 	for in, want := range map[string]string{
 		"/ip4/9.9.9.9/tcp/1/p2p/" + someID + "/p2p-circuit":                 "/ip4/9.9.9.9/tcp/1",
