@@ -1,6 +1,7 @@
 package p2ptest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,10 +62,22 @@ func (n *Net) Node(opts ...p2p.Option) *p2p.Node {
 }
 
 func (n *Net) node(connect libp2p.Option, opts []p2p.Option) *p2p.Node {
-	opts = append(append(Options(n.name), p2p.WithLibp2pOptions(connect)), opts...)
-	node := p2p.NewNode(fmt.Sprintf(":%d", hosttest.Port), opts...)
+	return n.nodeAt(hosttest.Port, connect, opts)
+}
+
+func (n *Net) nodeAt(port int, connect libp2p.Option, opts []p2p.Option) *p2p.Node {
+	node := p2p.NewNode(fmt.Sprintf(":%d", port), append(append(Options(n.name), p2p.WithLibp2pOptions(connect)), opts...)...)
 	n.nodes = append(n.nodes, node)
 	return node
+}
+
+// Again makes a node in the place of one that was started and then closed, or killed by [Net.Kill], as the same machine
+// that starts again: it has the address, is behind the same router, and listens at the port, 0 for the usual one. The
+// options come after those of [Options]; without [p2p.WithIdentity] or [p2p.WithHome] it is somebody else. The test
+// starts it.
+func (n *Net) Again(node *p2p.Node, port int, opts ...p2p.Option) *p2p.Node {
+	n.t.Helper()
+	return n.nodeAt(cmp.Or(port, hosttest.Port), n.wire.ReplaceOption(n.host(node)), opts)
 }
 
 // Start starts count nodes, which join through the first living node of the network, and returns when each of them has

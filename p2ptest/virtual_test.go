@@ -2,9 +2,13 @@ package p2ptest_test
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/lynn9388/p2p"
@@ -190,5 +194,56 @@ func TestNet_NodeIsTheTestsToStart(t *testing.T) {
 		}
 		net.Converge(5 * time.Second)
 		net.Node() // is closed without a start
+	})
+}
+
+// awaitCheck waits for a call to get through: those of before may fail with the connection that they were on.
+func awaitCheck(t *testing.T, net *p2ptest.Net, from, to *p2p.Node) {
+	t.Helper()
+	net.Await(time.Minute, func() string {
+		if _, err := check(t.Context(), from, to); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+func TestNet_AgainIsTheSameMachine(t *testing.T) {
+	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
+		key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes := net.Start(2, nil)
+		victim := net.Node(p2p.WithIdentity(key))
+		for i, end := range []func(){func() { net.Kill(victim) }, func() { _ = victim.Close() }} {
+			if err := victim.JoinNetwork(nodes[0].Addrs()[0].String()); err != nil {
+				t.Fatal(err)
+			}
+			if err := victim.StartServer(); err != nil {
+				t.Fatal(err)
+			}
+			net.Converge(time.Minute)
+			awaitCheck(t, net, nodes[0], victim)
+			before := victim.Addrs()[0]
+			end()
+			again := net.Again(victim, 9400+i, p2p.WithIdentity(key))
+			if err := again.JoinNetwork(nodes[1].Addrs()[0].String()); err != nil {
+				t.Fatal(err)
+			}
+			if err := again.StartServer(); err != nil {
+				t.Fatal(err)
+			}
+			ip, port := "/ip4/10.0.0.3/udp/", fmt.Sprint(9400+i)
+			if got := again.Addrs()[0].String(); again.ID() != victim.ID() || !strings.HasPrefix(got, ip+port) || !strings.HasPrefix(before.String(), ip) {
+				t.Errorf("%s came back as %s", before, got)
+			}
+			net.Converge(time.Minute)
+			awaitCheck(t, net, nodes[0], again)
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+			victim = net.Again(again, 0, p2p.WithIdentity(key))
+		}
 	})
 }

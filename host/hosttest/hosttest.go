@@ -103,8 +103,8 @@ func (n *Network) Option() libp2p.Option {
 // SetLatency sets the one-way delay between a and b.
 func (n *Network) SetLatency(a, b corehost.Host, d time.Duration) {
 	n.tb.Helper()
-	p := n.pair(a, b)
-	n.change(func(l *links) { l.setLatency(p, d) })
+	x, y := n.stationOf(a), n.stationOf(b)
+	n.change(func(l *links) { l.setLatency(newPair(x, y), d) })
 }
 
 // SetLatencyAll sets the one-way delay of every link, those that [Network.SetLatency] has set included. Hosts that share
@@ -126,31 +126,62 @@ func (n *Network) Unplug(h corehost.Host) {
 	n.change(func(l *links) { l.unplug(s.number) })
 }
 
+// Replace is [Network.HostWith] for a host in the place of h, at its address and behind its router, as a machine that
+// has started again. From now on no packet reaches h, closed or not.
+func (n *Network) Replace(h corehost.Host, cfg host.Config) corehost.Host {
+	n.tb.Helper()
+	return n.newHost(cfg, n.ReplaceOption(h))
+}
+
+// ReplaceOption is [Network.Option] for a host in the place of h: see [Network.Replace].
+func (n *Network) ReplaceOption(h corehost.Host) libp2p.Option {
+	n.tb.Helper()
+	old := n.stationOf(h)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := n.newStation(old.home)
+	s.at = old.at
+	s.number, old.number = old.number, s.number // the links are the place's
+	n.links.plug(s.number)
+	n.links.unplug(old.number)
+	if s.home == nil {
+		n.backbone.put(s.at, s)
+	} else {
+		s.home.inside.put(s.at, s)
+	}
+	return s.option()
+}
+
 // Cut drops every packet between a and b until [Network.Heal], whatever routers it passes. Neither side is told.
 func (n *Network) Cut(a, b corehost.Host) {
 	n.tb.Helper()
-	p := n.pair(a, b)
-	n.change(func(l *links) { l.setCut(p, true) })
+	x, y := n.stationOf(a), n.stationOf(b)
+	n.change(func(l *links) { l.setCut(newPair(x, y), true) })
 }
 
 // Heal ends a [Network.Cut].
 func (n *Network) Heal(a, b corehost.Host) {
 	n.tb.Helper()
-	p := n.pair(a, b)
-	n.change(func(l *links) { l.setCut(p, false) })
+	x, y := n.stationOf(a), n.stationOf(b)
+	n.change(func(l *links) { l.setCut(newPair(x, y), false) })
 }
 
 // Partition drops every packet between hosts of different groups, in place of an earlier partition. A host that is in
 // no group reaches all.
 func (n *Network) Partition(groups ...[]corehost.Host) {
 	n.tb.Helper()
-	side := map[int]int{}
+	side := map[*station]int{}
 	for i, g := range groups {
 		for _, h := range g {
-			side[n.stationOf(h).number] = i
+			side[n.stationOf(h)] = i
 		}
 	}
-	n.change(func(l *links) { l.side = side })
+	n.change(func(l *links) {
+		l.side = map[int]int{}
+		for s, i := range side {
+			l.side[s.number] = i
+		}
+	})
 }
 
 // HealAll ends every cut and partition. Latencies and losses stay.
@@ -176,11 +207,6 @@ func (n *Network) Close() {
 	}
 	wg.Wait()
 	n.stop()
-}
-
-func (n *Network) pair(a, b corehost.Host) pair {
-	n.tb.Helper()
-	return newPair(n.stationOf(a), n.stationOf(b))
 }
 
 // stationOf returns where a host is attached, also after it was closed.

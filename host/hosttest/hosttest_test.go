@@ -238,6 +238,41 @@ func TestNetwork_UnpluggedIsNotHealed(t *testing.T) {
 	})
 }
 
+func TestNetwork_Replace(t *testing.T) {
+	inBubble(t, func(t *testing.T, n *hosttest.Network) {
+		t.Helper()
+		lan, open := n.Host(), n.Router(hosttest.Open).Host()
+		home := n.Router(hosttest.FullCone)
+		inside, beside := home.Host(), home.Host()
+		for _, h := range []corehost.Host{lan, open, inside} {
+			asker := beside
+			if h == lan {
+				asker = n.Host()
+			}
+			n.SetLatency(asker, h, 50*time.Millisecond)
+			if err := asker.Connect(t.Context(), info(h)); err != nil {
+				t.Fatal(err)
+			}
+			n.Unplug(h)
+			again := n.Replace(h, host.Config{})
+			if got, want := again.Addrs(), h.Addrs(); len(got) != 1 || !got[0].Equal(want[0]) {
+				t.Errorf("at %v instead of %v", got, want)
+			}
+			if err := asker.Connect(t.Context(), info(again)); err != nil {
+				t.Fatal(err)
+			}
+			if took, err := roundTrip(t.Context(), t, asker, again); err != nil || took < 100*time.Millisecond {
+				t.Errorf("a round trip over the old link took %v: %v", took, err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			if _, err := roundTrip(ctx, t, asker, h); err == nil {
+				t.Error("the one that was replaced still answers")
+			}
+			cancel()
+		}
+	})
+}
+
 func TestNetwork_ManyHosts(t *testing.T) {
 	inBubble(t, func(t *testing.T, n *hosttest.Network) {
 		t.Helper()

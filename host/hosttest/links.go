@@ -47,6 +47,8 @@ func (l *links) unplug(a int) {
 	l.off[a] = true
 }
 
+func (l *links) plug(a int) { delete(l.off, a) }
+
 func (l *links) setLatency(p pair, d time.Duration) {
 	if l.latency == nil {
 		l.latency = map[pair]time.Duration{}

@@ -71,6 +71,9 @@ func addrPort(a net.Addr) (netip.AddrPort, bool) {
 
 // depart returns the passage of a packet, or nil when it is lost.
 func (n *Network) depart(s *station, from, to netip.AddrPort) *passage {
+	if n.links.off[s.number] {
+		return nil
+	}
 	v := &passage{from: from, to: to, area: &n.backbone}
 	for r := s.home; r != nil; r = r.up {
 		if _, here := r.inside.at[to.Addr()]; here {
