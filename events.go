@@ -30,8 +30,8 @@ func eventKind(k discovery.EventKind) PeerEventKind {
 	}
 }
 
-// passOn passes what happens on to those who read the node's events. Both sequences began before the node listens.
-func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpcstream.ServiceEvent]) {
+// passOn passes what happens on to those who read the node's events. The sequences began before the node listens.
+func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpcstream.ServiceEvent], paths iter.Seq[grpcstream.PathEvent]) {
 	r.background("peer events", func(context.Context) error {
 		for e := range peers {
 			if e.Kind == discovery.PeerLeft {
@@ -56,6 +56,19 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 			known, _ := r.keeper.Peer(e.Peer)
 			known.ID = e.Peer
 			r.events.Publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
+		}
+		return nil
+	})
+	r.background("path events", func(context.Context) error {
+		for e := range paths {
+			if !e.Moved() {
+				continue
+			}
+			r.metrics.moved(string(e.To.Path))
+			known, _ := r.keeper.Peer(e.Peer)
+			known.ID = e.Peer
+			r.log.Info("a peer is reached on another path", "peer", e.Peer, "path", string(e.To.Path), "relay", e.To.Relay, "transport", e.To.Transport)
+			r.events.Publish(PeerEvent{Kind: PeerPathChanged, Time: e.Time, Peer: r.peerInfo(known)})
 		}
 		return nil
 	})

@@ -25,10 +25,10 @@ const (
 	catalogsAtOnce = 16
 )
 
-// openTable opens the node's part of the distributed table, if it was asked for.
+// openTable opens the node's part of the distributed table, if it was asked for or goes with the profile.
 func (r *running) openTable() (err error) {
 	c := r.node.config
-	if !c.dht {
+	if !c.dht && c.profile == profileLAN {
 		return nil
 	}
 	r.table, err = dht.New(r.host, dht.Config{

@@ -3,12 +3,12 @@ package p2p
 import (
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/discovery"
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/host/reach"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -36,12 +36,18 @@ type PeerInfo struct {
 	State     PeerState      // how close it is
 	Addrs     []ma.Multiaddr // where it is, or may be, without /p2p/ID; the connected one first
 	Path      string         // "direct" or "relay" when connected, "memory" for oneself
-	Transport string         // "tcp" or "quic-v1" when connected
+	Relay     peer.ID        // who carries the connection when Path is "relay"
+	PathSince time.Time      // since when it is reached so
+	NotDirect string         // when Path is "relay": why there is no direct connection, in one line
+	Transport string         // "tcp" or "quic-v1" when connected; over a relay, that of the way to the relay
 	RTT       time.Duration  // round trip time last measured, or 0
 	Services  []string       // offered by the peer's user, sorted
 	Source    string         // who found it: "mdns", "join", "exchange", "inbound", …
 	Since     time.Time      // of the state
 	LastError string         // why the last dial failed, or ""
+
+	// Attempts are the last ones to get a direct connection to a peer that was reached through a relay, the newest last.
+	Attempts []reach.Attempt
 }
 
 // PeerEventKind tells what happened.
@@ -61,6 +67,9 @@ const (
 	PeerCloned PeerEventKind = "cloned"
 	// PeerChanged is a joined address at which another identity answers than before; Err names both.
 	PeerChanged PeerEventKind = "changed"
+	// PeerPathChanged is a connected peer that is reached directly instead of through a relay, the other way round, or
+	// through another relay: see Path and Relay of the peer.
+	PeerPathChanged PeerEventKind = "path changed"
 	// ServiceAdded is a service that a peer began to offer.
 	ServiceAdded PeerEventKind = "service added"
 	// ServiceRemoved is a service that a peer no longer offers.
@@ -78,7 +87,7 @@ type PeerEvent struct {
 
 // callerInfo is what the connection proves of a caller.
 func callerInfo(p grpcstream.Peer) PeerInfo {
-	info := PeerInfo{ID: p.ID, State: StateConnected, Path: string(p.Path), Transport: p.Transport}
+	info := PeerInfo{ID: p.ID, State: StateConnected, Path: string(p.Path), Relay: p.Relay, PathSince: p.Since, Transport: p.Transport}
 	if p.Addr != nil {
 		info.Addrs = []ma.Multiaddr{p.Addr}
 	}
@@ -108,23 +117,19 @@ func (r *running) peerInfo(p discovery.Peer) PeerInfo {
 	for _, s := range r.channel.Services(p.ID) {
 		info.Services = append(info.Services, safetext.Clean(s))
 	}
-	if c := connTo(r.host.Network(), p.ID); c != nil {
-		at := grpcstream.PeerOf(c)
-		info.Path, info.Transport = string(at.Path), at.Transport
-		info.Addrs = connectedFirst(c.RemoteMultiaddr(), info.Addrs)
-	}
-	return info
-}
-
-// connTo returns the connection to a peer that lasts the longest: a direct one if there is any.
-func connTo(n network.Network, p peer.ID) network.Conn {
-	var best network.Conn
-	for _, c := range n.ConnsToPeer(p) {
-		if best == nil || best.Stat().Limited && !c.Stat().Limited {
-			best = c
+	if at, ok := r.channel.Path(p.ID); ok {
+		info.Path, info.Relay, info.PathSince, info.Transport = string(at.Path), at.Relay, at.Since, at.Transport
+		if at.Addr != nil {
+			info.Addrs = connectedFirst(at.Addr, info.Addrs)
 		}
 	}
-	return best
+	if r.reach != nil {
+		info.Attempts = r.reach.Attempts(p.ID)
+		if info.Path == string(grpcstream.PathRelay) {
+			info.NotDirect = safetext.Clean(r.reach.WhyRelayed(p.ID))
+		}
+	}
+	return info
 }
 
 func connectedFirst(first ma.Multiaddr, rest []ma.Multiaddr) []ma.Multiaddr {

@@ -20,6 +20,7 @@ import (
 	"github.com/lynn9388/p2p/discovery/mdns"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/host/reach"
 	"github.com/lynn9388/p2p/internal/feed"
 	"github.com/lynn9388/p2p/protocols/neighbors"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
@@ -39,7 +40,8 @@ type running struct {
 	keeper    *discovery.Keeper
 	bootstrap *discovery.Bootstrap
 	sources   []discovery.Source
-	table     *dht.DHT // nil without WithDHT
+	table     *dht.DHT     // nil without a part in the table
+	reach     *reach.Reach // nil with LAN
 	events    feed.Feed[PeerEvent]
 	metrics   *metrics                         // nil without WithMetrics
 	watch     atomic.Pointer[discovery.Keeper] // the keeper, for those who may come before it
@@ -62,16 +64,19 @@ func start(n *Node, joins []string) (_ *running, err error) {
 			err = errors.Join(fmt.Errorf("p2p: start: %w", err), r.stop())
 		}
 	}()
-	for _, step := range []func() error{r.openMetrics, r.openHome, r.openHost, r.checkRelays, r.openChannel, r.openDiscovery, r.openTable} {
+	for _, step := range []func() error{r.openMetrics, r.openHome, r.openHost, r.checkRelays, r.openChannel, r.openDiscovery, r.openTable, r.openReach} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	// Everybody who follows the host's events does so before the first connection can come.
-	r.passOn(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
+	r.passOn(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx), r.channel.Paths(r.ctx))
 	r.background("keeper", r.keeper.Run)
 	if r.table != nil {
 		r.background("dht", r.table.Run)
+	}
+	if r.reach != nil {
+		r.background("reach", r.reach.Run)
 	}
 	if err := host.Listen(r.host, n.config.listen); err != nil {
 		return nil, err
@@ -149,12 +154,17 @@ func (r *running) cloned(at ma.Multiaddr) {
 
 func (r *running) openChannel() (err error) {
 	c := r.node.config
+	findPeer := r.findPeer
+	if c.profile == profileLAN && !c.dht {
+		findPeer = nil // there is nobody to ask
+	}
 	r.channel, err = grpcstream.NewChannel(r.host, grpcstream.ChannelConfig{
 		Network:          c.network,
 		DiscoveryTimeout: c.discoveryWait,
 		Self:             r.node.server,
 		Catalog:          nodeinfo.Names,
 		Find:             r.find,
+		FindPeer:         findPeer,
 		RTT:              r.rtt,
 		ServiceConfig:    c.serviceConfig,
 		Options:          c.dialOptions,
