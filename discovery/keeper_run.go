@@ -134,7 +134,7 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 	case actPing:
 		conns := k.h.Network().ConnsToPeer(a.peer)
 		if a.on {
-			conns = slices.DeleteFunc(conns, func(c network.Conn) bool { return !isFar(links([]network.Conn{c})) })
+			conns = slices.DeleteFunc(conns, func(c network.Conn) bool { return !linkTo(c.RemoteMultiaddr()).far() })
 		}
 		k.ping(ctx, wg, conns, a.timeout, a.on)
 	case actLog:
@@ -241,11 +241,15 @@ func (k *Keeper) disconnected(conn network.Conn) {
 func links(conns []network.Conn) []link {
 	out := make([]link, len(conns))
 	for i, c := range conns {
-		remote := c.RemoteMultiaddr()
-		out[i] = link{addr: remote, scope: connScope(remote)}
-		out[i].relay, _, _ = addr.SplitRelay(remote)
+		out[i] = linkTo(c.RemoteMultiaddr())
 	}
 	return out
+}
+
+// linkTo tells how the connection with the other end's address goes.
+func linkTo(remote ma.Multiaddr) link {
+	relay, _, _ := addr.SplitRelay(remote)
+	return link{addr: remote, relay: relay, scope: connScope(remote)}
 }
 
 // saidBy reads from a connection that ended what the other end said, or that this end closed it as idle: opening a
