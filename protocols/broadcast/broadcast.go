@@ -21,10 +21,8 @@
 // listen, that is everybody. Two listeners whose only connection is through a node that does not listen do not hear each
 // other; a node in the middle that is to pass a topic on subscribes to it.
 //
-// A node tells its neighbors that it takes part when it joins its first topic. libp2p takes such news from ten neighbors
-// of one network (/24) at once and then from one in five seconds, and drops the rest: where many nodes join their first
-// topic at the same moment, long after they were connected, some pairs do not learn of each other before they connect
-// anew. Joining right after the start avoids it.
+// A node that has joined no topic takes no part, at no cost. When it joins its first one it asks those it is connected to,
+// and they answer, however many begin at once.
 //
 // Messages may be heard in another order than they were published in, also those of one author: they come on several
 // ways and are verified in parallel. Whoever needs an order puts a number into the message.

@@ -2,6 +2,7 @@ package broadcast
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -143,8 +144,14 @@ func (b *Bus) start() error {
 		return err
 	}
 	m := &mesh{host: h, gate: newGate(h, newSubscribed(wireTopic(b.cfg.Network, ""), b.mayHear), b.logger()), flow: newFlow()}
-	if m.pubsub, err = newPubSub(b, m); err != nil {
+	if m.gate.meet, err = newMeeting(m.gate, MeshProtocol(b.cfg.Network)); err != nil {
 		return fmt.Errorf("broadcast: %w", err)
+	}
+	if m.pubsub, err = newPubSub(b, m); err != nil {
+		return errors.Join(fmt.Errorf("broadcast: %w", err), m.gate.meet.news.Close())
+	}
+	if !b.background(func() { m.gate.meet.run(b.ctx) }) {
+		return errors.Join(ErrClosed, m.gate.meet.news.Close())
 	}
 	h.SetStreamHandler(AnswerProtocol(b.cfg.Network), b.hearAnswer)
 	b.mesh = m

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/event"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -24,8 +25,8 @@ const (
 	maxStrikes    = 100
 	forgiven      = 10
 	brokenStrikes = 10 // for what ends a stream: not GossipSub, or too large
-	// cutFor is how long a neighbor is cut off; each further time it is twice as long, up to maxCut. Its GossipSub soon
-	// gives up to reach this one, and tries again when they are connected anew.
+	// cutFor is how long a neighbor is cut off; each further time it is twice as long, up to maxCut. Meanwhile there is no
+	// stream in either direction; then this one opens one, to which the other answers.
 	cutFor    = time.Minute
 	maxCut    = time.Hour
 	maxGuests = 4096
@@ -38,6 +39,7 @@ var errCut = errors.New("broadcast: the peer is cut off")
 type gate struct {
 	corehost.Host
 	topics *subscribed
+	meet   *meeting
 	log    *slog.Logger
 
 	mu       sync.Mutex
@@ -54,6 +56,11 @@ type guest struct {
 	streams int
 	until   time.Time // it is cut off
 	cuts    int
+	away    bool // it was cut off, and not asked since
+
+	outbound int       // of the streams
+	asks     int       // how often in a row it was asked for a stream to it
+	again    time.Time // it may be asked
 }
 
 // stream is one of GossipSub's streams.
@@ -74,6 +81,9 @@ func newGate(h corehost.Host, topics *subscribed, log *slog.Logger) *gate {
 	topics.here = g.here
 	return g
 }
+
+// EventBus implements [corehost.Host]. What GossipSub follows there is who takes part, and that is told by the meeting.
+func (g *gate) EventBus() event.Bus { return g.meet.bus }
 
 // SetStreamHandler implements [corehost.Host].
 func (g *gate) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
@@ -112,7 +122,7 @@ func (g *gate) enter(raw network.Stream, inbound bool) (*stream, error) {
 		return nil, ErrClosed
 	}
 	guest := g.guest(p, now)
-	if inbound && now.Before(guest.until) {
+	if now.Before(guest.until) {
 		return nil, errCut
 	}
 	s := &stream{Stream: raw, gate: g, guest: guest, inbound: inbound, done: make(chan struct{})}
@@ -120,6 +130,9 @@ func (g *gate) enter(raw network.Stream, inbound bool) (*stream, error) {
 	guest.streams++
 	if inbound {
 		g.handlers.Add(1)
+		g.meet.came()
+	} else {
+		guest.outbound++
 	}
 	return s, nil
 }
@@ -130,6 +143,9 @@ func (g *gate) leave(s *stream) {
 	if ok {
 		delete(g.streams, s)
 		s.guest.streams--
+		if !s.inbound {
+			s.guest.outbound--
+		}
 	}
 	last := ok && s.guest.streams == 0
 	g.mu.Unlock()
@@ -194,11 +210,11 @@ func (g *gate) strike(p peer.ID, n float64, why string) {
 	}
 	d := min(cutFor<<min(guest.cuts, 10), maxCut)
 	guest.cuts++
-	guest.until = now.Add(d)
+	guest.until, guest.away = now.Add(d), true
 	guest.strikes.tokens = maxStrikes
 	var cut []*stream
 	for s := range g.streams {
-		if s.guest == guest && s.inbound {
+		if s.guest == guest {
 			cut = append(cut, s)
 		}
 	}

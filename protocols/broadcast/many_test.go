@@ -36,21 +36,21 @@ func newCrowd(t *testing.T, count, neighbors int, latency time.Duration) *crowd 
 			}
 		}
 	}
-	for _, b := range c.buses {
+	c.random(1, neighbors/2)
+	for _, b := range c.buses { // while they get to know one another
 		topic := join[*wrapperspb.BytesValue](t, b, "news")
 		c.topics = append(c.topics, topic)
 		c.subs = append(c.subs, subscribe(t, topic, 2000))
 	}
-	c.random(1, neighbors/2) // who joins first is known by its first identify, of which none is left out
 	return c
 }
 
-// meet waits until every node knows of a few neighbors that they listen.
+// meet waits until every node knows of all its neighbors that they listen.
 func (c *crowd) meet() {
 	c.t.Helper()
 	poll.Until(c.t, time.Minute, func() string {
 		for i, topic := range c.topics {
-			if got, want := len(topic.Peers()), min(3, len(c.hosts[i].Network().Peers())); got < want {
+			if got, want := len(topic.Peers()), len(c.hosts[i].Network().Peers()); got < want {
 				return fmt.Sprintf("node %d knows of %d neighbors that they listen, want %d", i, got, want)
 			}
 		}

@@ -31,6 +31,7 @@ func newPubSub(b *Bus, m *mesh) (*pubsub.PubSub, error) {
 	params := pubsub.DefaultGossipSubParams()
 	params.Connectors = 0 // addresses from strangers are not dialed
 	params.HistoryLength, params.HistoryGossip = 10, 6
+	params.GossipFactor = 1 // each neighbor outside the mesh, so that one whose only neighbor this is misses nothing
 	return pubsub.NewGossipSub(b.ctx, m.gate,
 		pubsub.WithLogger(silent),
 		pubsub.WithRPCLogger(silent),

@@ -215,10 +215,10 @@ func (r *room) hush() {
 	}
 }
 
-// peers are the connected nodes that subscribed, and may.
+// peers are the connected nodes that subscribed, and may, and can be told.
 func (r *room) peers() []peer.ID {
 	all := r.topic.ListPeers()
-	return slices.DeleteFunc(all, func(p peer.ID) bool { return !r.bus.cfg.Allow(p, r.name) })
+	return slices.DeleteFunc(all, func(p peer.ID) bool { return !r.bus.cfg.Allow(p, r.name) || !r.mesh.gate.reaches(p) })
 }
 
 // publish sends an envelope with a body, when somebody is there to hear it, its turn at the author's rate has come, and
