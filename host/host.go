@@ -95,17 +95,13 @@ type Config struct {
 // New returns a started host. The caller closes it. It fails when an address of the configuration is malformed, when
 // it cannot listen (see [Listen]), and when an option of Libp2p fails or does not go with the others.
 func New(cfg Config) (corehost.Host, error) {
-	if cfg.MapPorts && !cfg.WAN {
-		return nil, errors.New("host: MapPorts without WAN: a mapped port is of use across NATs only")
-	}
-	announce, err := parseAnnounce(cfg.Announce)
-	if err != nil {
-		return nil, fmt.Errorf("host: %w", err)
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	n := &node{announce: announce, clone: cfg.Clone, refused: cfg.Refused, log: cfg.Logger}
+	n, err := newNode(cfg)
+	if err != nil {
+		return nil, err
+	}
 	h, err := libp2p.New(options(cfg, n)...)
 	if err != nil {
 		for _, c := range n.made { // libp2p has not come to own them
@@ -115,33 +111,56 @@ func New(cfg Config) (corehost.Host, error) {
 	}
 	n.made = nil
 	n.Host = h
-	if cfg.WAN {
-		if n.door, err = newDoor(h.Network()); err != nil {
-			_ = h.Close()
+	if err := n.start(cfg); err != nil {
+		_ = n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// newNode returns what the configuration says of a host that does not exist yet.
+func newNode(cfg Config) (*node, error) {
+	if cfg.MapPorts && !cfg.WAN {
+		return nil, errors.New("host: MapPorts without WAN: a mapped port is of use across NATs only")
+	}
+	n := &node{clone: cfg.Clone, refused: cfg.Refused, log: cfg.Logger}
+	var err error
+	if n.announce, err = parseAnnounce(cfg.Announce); err != nil {
+		return nil, fmt.Errorf("host: %w", err)
+	}
+	if cfg.Relay != nil {
+		carries, err := cfg.Relay.complete()
+		if err != nil {
 			return nil, err
+		}
+		n.carries = &carries
+	}
+	return n, nil
+}
+
+// start starts what libp2p has not, and listens last.
+func (n *node) start(cfg Config) (err error) {
+	if cfg.WAN {
+		if n.door, err = newDoor(n.Network()); err != nil {
+			return err
 		}
 	}
 	n.ready.Store(true)
 	if n.setup != nil {
-		_ = n.Close()
-		return nil, n.setup
+		return n.setup
 	}
-	if cfg.Relay != nil {
-		if n.relay, err = newRelay(n, *cfg.Relay, cfg.Allow); err == nil {
-			n.prober, err = newProber(n, n.dialer)
+	if n.carries != nil {
+		if n.relay, err = newRelay(n, *n.carries, cfg.Allow); err != nil {
+			return err
 		}
-		if err != nil {
-			_ = n.Close()
-			return nil, err
+		if n.prober, err = newProber(n, n.dialer); err != nil {
+			return err
 		}
 	}
-	if len(cfg.Listen) > 0 {
-		if err := Listen(n, cfg.Listen...); err != nil {
-			_ = n.Close()
-			return nil, err
-		}
+	if len(cfg.Listen) == 0 {
+		return nil
 	}
-	return n, nil
+	return Listen(n, cfg.Listen...)
 }
 
 // node is a libp2p host with what this package knows about it.
@@ -149,6 +168,7 @@ type node struct {
 	corehost.Host
 
 	announce []announced
+	carries  *RelayConfig // complete; nil: nothing
 	clone    func(ma.Multiaddr)
 	refused  func(Refusal)
 	log      *slog.Logger

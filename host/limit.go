@@ -1,18 +1,13 @@
 package host
 
 import (
-	"fmt"
 	"maps"
-	"math"
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	connrate "github.com/libp2p/go-libp2p/x/rate"
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/time/rate"
 
@@ -20,7 +15,8 @@ import (
 )
 
 // What one private address may do: a LAN or an office behind one address must work, where libp2p's own limits allow 8
-// connections and one more every 5 s. Loopback addresses have no such limit, public ones keep libp2p's.
+// connections and one more every 5 s. Loopback addresses have no such limit, public ones keep libp2p's. Relayed
+// connections come from the address of their relay, which is held to the same.
 const (
 	privateConns = 256
 	privateRate  = 20 // new connections a second
@@ -33,77 +29,6 @@ const (
 	// maxAddresses bounds the table of private addresses; beyond it, idle ones are forgotten early.
 	maxAddresses = 4096
 )
-
-// localNetworks are the networks that libp2p's own limits by address do not apply to: loopback because it is trusted
-// with the system's limits, the others because [limiter] counts them.
-func localNetworks() (four, six []netip.Prefix) {
-	for _, s := range []string{"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"} {
-		four = append(four, netip.MustParsePrefix(s))
-	}
-	for _, s := range []string{"::1/128", "fc00::/7", "fe80::/10"} {
-		six = append(six, netip.MustParsePrefix(s))
-	}
-	return four, six
-}
-
-// newResourceManager returns a manager with limits for this machine.
-func newResourceManager(metrics bool) (network.ResourceManager, error) {
-	limits := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&limits)
-	// Without these a machine with 1 GiB refuses the 65th connection and the 33rd handshake of a network that starts
-	// all at once.
-	raise := func(b *rcmgr.BaseLimit, conns int) {
-		b.ConnsInbound, b.ConnsOutbound, b.Conns = max(b.ConnsInbound, conns), max(b.ConnsOutbound, conns), max(b.Conns, 2*conns)
-		b.FD = max(b.FD, conns)
-	}
-	raise(&limits.SystemBaseLimit, 256)
-	raise(&limits.TransientBaseLimit, 128)
-	// A stream may hold up to its window before it is read; libp2p counts a sixteenth of ours.
-	limits.PeerBaseLimit.StreamsInbound = 128
-	limits.PeerLimitIncrease.StreamsInbound = 0
-
-	four, six := localNetworks()
-	unlimited := func(networks []netip.Prefix) (conns []rcmgr.NetworkPrefixLimit) {
-		for _, p := range networks {
-			conns = append(conns, rcmgr.NetworkPrefixLimit{Network: p, ConnCount: math.MaxInt})
-		}
-		return conns
-	}
-	var rates []connrate.PrefixLimit
-	for _, p := range append(append([]netip.Prefix{}, four...), six...) {
-		rates = append(rates, connrate.PrefixLimit{Prefix: p})
-	}
-	opts := []rcmgr.Option{
-		rcmgr.WithNetworkPrefixLimit(unlimited(four), unlimited(six)),
-		rcmgr.WithConnRateLimiters(&connrate.Limiter{
-			NetworkPrefixLimits: rates,
-			SubnetRateLimiter: connrate.SubnetLimiter{ // libp2p's own for the rest of the world
-				IPv4SubnetLimits: []connrate.SubnetLimit{{PrefixLength: 32, Limit: connrate.Limit{RPS: 0.2, Burst: 16}}},
-				IPv6SubnetLimits: []connrate.SubnetLimit{
-					{PrefixLength: 56, Limit: connrate.Limit{RPS: 0.2, Burst: 16}},
-					{PrefixLength: 48, Limit: connrate.Limit{RPS: 0.5, Burst: 80}},
-				},
-				GracePeriod: time.Minute,
-			},
-		}),
-	}
-	if !metrics {
-		opts = append(opts, rcmgr.WithMetricsDisabled())
-	}
-	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()), opts...)
-	if err != nil {
-		return nil, err
-	}
-	inner, ok := rm.(manager)
-	if !ok {
-		return nil, fmt.Errorf("resource manager %T shows no state", rm)
-	}
-	return &limiter{
-		manager:    inner,
-		addresses:  map[netip.Addr]*address{},
-		unverified: rate.NewLimiter(privateUnverified, privateUnverified),
-	}, nil
-}
 
 // manager is libp2p's resource manager with the view of what is in use that programs ask it for.
 type manager interface {
@@ -129,8 +54,15 @@ type address struct {
 
 // OpenConnection implements [network.ResourceManager].
 func (l *limiter) OpenConnection(dir network.Direction, fd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
+	if dir != network.DirInbound { // whom to dial, and how often, is up to this host
+		return l.manager.OpenConnection(dir, fd, uncounted())
+	}
 	ip, ok := addr.IP(endpoint)
-	if ip = ip.Unmap().WithZone(""); dir != network.DirInbound || !ok || addr.IPScope(ip) != addr.Private {
+	ip = ip.Unmap().WithZone("")
+	switch {
+	case ok && relayed(endpoint):
+		endpoint = uncounted()
+	case !ok || addr.IPScope(ip) != addr.Private:
 		return l.manager.OpenConnection(dir, fd, endpoint)
 	}
 	if err := l.take(ip); err != nil {
@@ -143,6 +75,10 @@ func (l *limiter) OpenConnection(dir network.Direction, fd bool, endpoint ma.Mul
 	}
 	return &countedScope{ConnManagementScope: scope, release: sync.OnceFunc(func() { l.release(ip) })}, nil
 }
+
+// uncounted is an address for which libp2p's manager has no limits by address. Without any it would hold all such
+// connections together to those of one.
+func uncounted() ma.Multiaddr { return ma.StringCast("/ip4/127.0.0.1") }
 
 // limitError is the refusal of one more connection from an address.
 type limitError struct {

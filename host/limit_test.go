@@ -17,7 +17,12 @@ import (
 
 func newLimiter(t *testing.T) *limiter {
 	t.Helper()
-	rm, err := newResourceManager(false)
+	return newLimiterFor(t, nil)
+}
+
+func newLimiterFor(t *testing.T, carries *RelayConfig) *limiter {
+	t.Helper()
+	rm, err := newResourceManager(false, carries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +102,7 @@ func TestLimiter_PublicAddressKeepsLibp2psLimit(t *testing.T) {
 
 func TestLimiter_LoopbackIsBoundByTheSystemOnly(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {
-		rm, err := newResourceManager(false)
+		rm, err := newResourceManager(false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +119,7 @@ func TestLimiter_LoopbackIsBoundByTheSystemOnly(t *testing.T) {
 
 func TestLimiter_Rate(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {
-		rm, err := newResourceManager(false)
+		rm, err := newResourceManager(false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,8 @@ const (
 	maxProtocols = 1024
 
 	// Above highMark connections the connection manager closes unprotected ones until lowMark are left; a new
-	// connection is spared for connGrace. A node's neighbors are protected, so the marks leave room for callers.
+	// connection is spared for connGrace. A node's neighbors are protected, so the marks leave room for callers; a relay's
+	// are higher by what it carries.
 	lowMark   = 160
 	highMark  = 192
 	connGrace = 10 * time.Second
@@ -172,7 +173,7 @@ func (n *node) store(c *config.Config) error {
 // limits sets the resource and the connection manager.
 func (n *node) limits(c *config.Config) error {
 	if c.ResourceManager == nil {
-		rm, err := newResourceManager(!c.DisableMetrics)
+		rm, err := newResourceManager(!c.DisableMetrics, n.carries)
 		if err != nil {
 			return err
 		}
@@ -180,7 +181,11 @@ func (n *node) limits(c *config.Config) error {
 		c.ResourceManager = rm
 	}
 	if c.ConnManager == nil {
-		cm, err := connmgr.NewConnManager(lowMark, highMark, connmgr.WithGracePeriod(connGrace))
+		more := 0
+		if n.carries != nil {
+			more = relayConnsEach * n.carries.Reservations
+		}
+		cm, err := connmgr.NewConnManager(lowMark+more, highMark+more, connmgr.WithGracePeriod(connGrace))
 		if err != nil {
 			return err
 		}

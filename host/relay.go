@@ -48,9 +48,9 @@ func DefaultRelay() RelayConfig {
 }
 
 const (
-	// reservationTTL is how long a reservation holds. It ends with the connection anyway, so that it only bounds how long
-	// one outlasts a peer that vanished without a word.
-	reservationTTL = time.Hour
+	// reservationTTL is how long a reservation holds unless it is renewed. It ends with the connection anyway, so that it
+	// need not be short; and a peer takes none that has ended by its own clock, which may be hours off.
+	reservationTTL = 24 * time.Hour
 
 	// relayBuffer is how much a relay copies at once, for each direction of a relayed connection.
 	relayBuffer = 16 << 10
@@ -72,10 +72,6 @@ func (r RelayConfig) complete() (RelayConfig, error) {
 
 // newRelay starts the relay service of n.
 func newRelay(n *node, cfg RelayConfig, allow *AllowList) (*relay.Relay, error) {
-	cfg, err := cfg.complete()
-	if err != nil {
-		return nil, err
-	}
 	opts := []relay.Option{
 		relay.WithResources(relay.Resources{
 			Limit:                 &relay.RelayLimit{Duration: cfg.Duration, Data: cfg.Data},
