@@ -52,7 +52,7 @@ func newDoor(n network.Network) (*door, error) {
 }
 
 // enter makes c a connection of the network, and returns it as such. It closes c when it cannot.
-func (d *door) enter(ctx context.Context, n network.Network, c transport.CapableConn) (network.Conn, error) {
+func (d *door) enter(n network.Network, c transport.CapableConn) (network.Conn, error) {
 	g := &guest{CapableConn: c, gone: make(chan struct{})}
 	g.leave = sync.OnceFunc(func() { close(g.gone) })
 	in := make(chan network.Conn, 1)
@@ -65,27 +65,21 @@ func (d *door) enter(ctx context.Context, n network.Network, c transport.Capable
 	n.Notify(seen)
 	defer n.StopNotify(seen)
 	select {
-	case d.conns <- g:
+	case d.conns <- g: // the network takes what comes at once
 	case <-d.closed:
 		_ = c.Close()
 		return nil, errDoorClosed
-	case <-ctx.Done():
-		_ = c.Close()
-		return nil, ctx.Err()
 	}
 	select {
 	case conn := <-in:
 		return conn, nil
 	case <-g.gone:
-		select {
-		case conn := <-in: // it was in, and has ended since
-			return conn, nil
-		default:
-			return nil, errTurnedAway
-		}
-	case <-ctx.Done():
-		_ = g.Close()
-		return nil, ctx.Err()
+	}
+	select {
+	case conn := <-in: // it was in, and has ended since
+		return conn, nil
+	default:
+		return nil, errTurnedAway
 	}
 }
 

@@ -156,6 +156,7 @@ func (n *node) start(cfg Config) (err error) {
 		if n.prober, err = newProber(n, n.dialer); err != nil {
 			return err
 		}
+		n.returning = newReturning(n.Network())
 	}
 	if len(cfg.Listen) == 0 {
 		return nil
@@ -180,6 +181,7 @@ type node struct {
 	setup     error // of Config.Setup
 	relay     *relay.Relay
 	prober    *autonatv2.AutoNAT
+	returning *returning
 	probes    probes
 	dialer    *config.Config // of a relay's prober
 	gate      *gate
@@ -195,6 +197,9 @@ func (n *node) Close() error {
 	}
 	if n.prober != nil {
 		n.prober.Close()
+	}
+	if n.returning != nil {
+		n.returning.Close()
 	}
 	return n.Host.Close()
 }

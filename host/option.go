@@ -218,7 +218,12 @@ func reaching(cfg Config) libp2p.Option {
 		if !asked {
 			quiet(c, cfg.Relay != nil)
 		}
-		return nil
+		if !cfg.WAN {
+			return nil
+		}
+		// A hundred dials that failed at routers, as holes that could not be punched do, would have libp2p take UDP or
+		// IPv6 for blocked, and dial neither any more.
+		return c.Apply(libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil))
 	}
 }
 

@@ -28,7 +28,8 @@ const (
 // returns the new connection once h has it. That is how a peer gets two connections, one over TCP and one over QUIC:
 // libp2p's own dial is content with any that there is. The addresses are dialed side by side and the first that answers is
 // taken; the names among them are looked up. What the peerstore knows of the peer, and libp2p's memory of dials that
-// failed, play no part, and h's gater is asked as always.
+// failed, play no part, and h's gater is asked as always. What ctx says of the dial, as [network.WithSimultaneousConnect]
+// does, is for the transports; a connection that comes up just as ctx ends is kept.
 //
 // The direction of the new connection reads [network.DirInbound] at h, since libp2p's network has no other way in. h must
 // have been built by [New] with [Config.WAN]. What each address met is in the error, a [*swarm.DialError].
@@ -43,7 +44,7 @@ func DialVia(ctx context.Context, h corehost.Host, to peer.AddrInfo) (network.Co
 	if err != nil {
 		return nil, fmt.Errorf("host: %w", err)
 	}
-	conn, err := n.door.enter(ctx, n.Network(), c)
+	conn, err := n.door.enter(n.Network(), c)
 	if err != nil {
 		return nil, fmt.Errorf("host: dial %s: connection over %s: %w", to.ID, c.RemoteMultiaddr(), err)
 	}

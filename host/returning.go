@@ -1,0 +1,104 @@
+package host
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/quic-go/quic-go"
+)
+
+const (
+	// returnTimeout is how long an older connection of a peer that connected again has to show life. Over QUIC a dead one
+	// shows by no packet at all.
+	returnTimeout = time.Second
+
+	// returnTimeoutTCP is the same for TCP, where an answer may wait behind megabytes of others, and a process that ended
+	// has its connections closed by its machine.
+	returnTimeoutTCP = 5 * time.Second
+)
+
+// returning closes, at a relay, what a peer has left behind when it connects again after a crash or a change of its
+// network: libp2p prefers the connection with the most streams, which the dead one is, and whoever wants to be carried to
+// the peer would wait until the relay finds out, 30 s later. A peer keeps connections over TCP and QUIC side by side, and
+// while it changes from one to another two of a kind, so that each is asked for life first.
+type returning struct {
+	ctx  context.Context //nolint:containedctx // it is the network's to call, and gives none
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	asking map[string]bool // by the connection's ID
+}
+
+func newReturning(n network.Network) *returning {
+	r := &returning{asking: map[string]bool{}}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	n.Notify(r)
+	return r
+}
+
+// Close ends the questions that are under way, and waits for them.
+func (r *returning) Close() {
+	r.mu.Lock()
+	r.stop()
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
+// Connected implements [network.Notifiee].
+func (r *returning) Connected(n network.Network, c network.Conn) {
+	if c.Stat().Direction != network.DirInbound || relayed(c.RemoteMultiaddr()) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, older := range n.ConnsToPeer(c.RemotePeer()) {
+		id := older.ID()
+		if id == c.ID() || relayed(older.RemoteMultiaddr()) || r.asking[id] || r.ctx.Err() != nil {
+			continue
+		}
+		r.asking[id] = true
+		r.wg.Go(func() {
+			if !showsLife(r.ctx, older) {
+				_ = older.Close()
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.asking, id)
+		})
+	}
+}
+
+// showsLife asks the other end for an answer. One that ctx keeps from answering has shown life.
+func showsLife(ctx context.Context, c network.Conn) bool {
+	timeout := returnTimeoutTCP
+	var q *quic.Conn
+	if c.As(&q) {
+		timeout = returnTimeout
+	}
+	asked, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	before := packets(q)
+	_, _ = Ping(asked, c)
+	return asked.Err() == nil || ctx.Err() != nil || packets(q) != before
+}
+
+// packets is how many packets a QUIC connection has received.
+func packets(q *quic.Conn) uint64 {
+	if q == nil {
+		return 0
+	}
+	return q.ConnectionStats().PacketsReceived
+}
+
+// Disconnected implements [network.Notifiee].
+func (r *returning) Disconnected(network.Network, network.Conn) {}
+
+// Listen implements [network.Notifiee].
+func (r *returning) Listen(network.Network, ma.Multiaddr) {}
+
+// ListenClose implements [network.Notifiee].
+func (r *returning) ListenClose(network.Network, ma.Multiaddr) {}
