@@ -66,14 +66,19 @@ func docInstances(ctx context.Context, node *p2p.Node, w io.Writer) {
 }
 
 func docEach(ctx context.Context, node *p2p.Node, w io.Writer) {
-	greet := func(ctx context.Context, cc grpc.ClientConnInterface) error {
+	var mu sync.Mutex
+	var texts []string
+	greet := func(ctx context.Context, cc grpc.ClientConnInterface) error { // runs for several instances at once
 		reply, err := pb.NewGreeterServiceClient(cc).Greet(ctx, &pb.GreetRequest{Name: "Ada"})
-		fmt.Fprintln(w, reply.GetText())
+		mu.Lock()
+		defer mu.Unlock()
+		texts = append(texts, reply.GetText())
 		return err
 	}
 	for at, err := range node.Each(ctx, "hello.v1.GreeterService", greet) {
 		fmt.Fprintln(w, at.ID, err)
 	}
+	fmt.Fprintln(w, texts)
 }
 
 func TestDocs_Services(t *testing.T) {

@@ -67,7 +67,8 @@ func (n *Node) Instances(ctx context.Context, service string, opts ...CallerOpti
 }
 
 // Each makes one call on every instance of a service that is known, 64 at once, and returns the results as they come,
-// each with its instance. call gets a connection to that one instance, for generated clients.
+// each with its instance. call gets a connection to that one instance, for generated clients. It runs for several
+// instances at once: what it writes to that others write to as well takes a lock.
 //
 //	for at, err := range node.Each(ctx, "stats.v1.Stats", func(ctx context.Context, cc grpc.ClientConnInterface) error {
 //		reply, err := pb.NewStatsClient(cc).Get(ctx, &pb.GetRequest{})
