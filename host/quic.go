@@ -16,8 +16,9 @@ import (
 // newQUICManager is libp2p's default constructor of what its QUIC sockets share (incoming connections are counted
 // from their first packet, outgoing ones leave from the listening port), on sockets that keep quic-go quiet.
 func newQUICManager(reset quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager, lc fx.Lifecycle) (*quicreuse.ConnManager, error) {
+	var sockets udpSockets
 	m, err := quicreuse.NewConnManager(reset, token,
-		quicreuse.OverrideListenUDP(listenUDP),
+		quicreuse.OverrideListenUDP(sockets.listen),
 		quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
 		quicreuse.ConnContext(func(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
 			remote, err := quicreuse.ToQuicMultiaddr(client.RemoteAddr, quic.Version1)
@@ -35,11 +36,22 @@ func newQUICManager(reset quic.StatelessResetKey, token quic.TokenGeneratorKey, 
 	if err != nil {
 		return nil, err
 	}
-	lc.Append(fx.StopHook(m.Close))
+	lc.Append(fx.StopHook(func() error {
+		sockets.closed.Store(true)
+		return m.Close()
+	}))
 	return m, nil
 }
 
-func listenUDP(network string, at *net.UDPAddr) (net.PacketConn, error) {
+// udpSockets opens sockets until it is closed. libp2p does not wait for the dials under way when it closes, and a socket
+// that one of them opens afterwards would be closed by nobody. It opens them under the lock under which it then closes
+// all, so that none comes in between.
+type udpSockets struct{ closed atomic.Bool }
+
+func (s *udpSockets) listen(network string, at *net.UDPAddr) (net.PacketConn, error) {
+	if s.closed.Load() {
+		return nil, net.ErrClosed
+	}
 	c, err := net.ListenUDP(network, at)
 	if err != nil {
 		return nil, err
