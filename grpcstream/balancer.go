@@ -58,6 +58,7 @@ type hubBalancer struct {
 type subConn struct {
 	sc       balancer.SubConn
 	done     func(balancer.DoneInfo) // made once, so that a call costs no closure
+	counted  func(balancer.DoneInfo) // of a call that was counted as unary
 	shutdown sync.Once
 }
 
@@ -99,9 +100,13 @@ func (b *hubBalancer) connect(l *link) error {
 	if err != nil {
 		return err
 	}
-	l.conn = &subConn{sc: sc, done: func(i balancer.DoneInfo) {
+	done := func(i balancer.DoneInfo) {
 		l.done(i.BytesReceived)
 		b.hub.judge(l.peer, outcomeOf(i))
+	}
+	l.conn = &subConn{sc: sc, done: done, counted: func(i balancer.DoneInfo) {
+		l.unary.Add(-1)
+		done(i)
 	}}
 	sc.Connect()
 	return nil
@@ -149,7 +154,12 @@ func (p hubPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	l, v := p.hub.pick(c, info.FullMethodName)
 	switch v {
 	case picked:
-		if s, ok := l.conn.(*subConn); ok {
+		s, ok := l.conn.(*subConn)
+		switch {
+		case ok && c.unary && l.path == PathRelay:
+			l.unary.Add(1)
+			return balancer.PickResult{SubConn: s.sc, Done: s.counted}, nil
+		case ok:
 			return balancer.PickResult{SubConn: s.sc, Done: s.done}, nil
 		}
 		l.done(false)

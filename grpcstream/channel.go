@@ -27,6 +27,10 @@ type ChannelConfig struct {
 	DiscoveryTimeout time.Duration
 	// IdleTimeout is how long the tunnel to a peer is kept without a call on it; 0: 5 minutes.
 	IdleTimeout time.Duration
+	// MoveGrace is how long streams to a peer may go on over a relay when there is a direct path, which new calls take.
+	// Then they end with Unavailable and the reason PATH_MOVED, so that the relay gets its slot back; unary calls under way
+	// may take longer. 0: 30 s.
+	MoveGrace time.Duration
 	// Self takes the calls to the host's own ID, in memory, and is an instance of its services once it is started.
 	// nil: such calls fail.
 	Self Local
@@ -103,7 +107,7 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 		hub:       newHub(cfg.Network, cfg.DiscoveryTimeout),
 		directory: dir,
 		dialer:    newDialer(h, cfg, dir),
-		guard:     newGuard(h),
+		guard:     newGuard(h, cfg.MoveGrace),
 	}
 	ch.whole = handle{ch: ch, sel: &selector{}}
 	ch.cc, err = grpc.NewClient(Scheme+":///", ch.options(config)...)
@@ -130,6 +134,7 @@ func (c *ChannelConfig) setDefaults() error {
 	}
 	c.DiscoveryTimeout = orDefault(c.DiscoveryTimeout, defaultDiscoveryTimeout)
 	c.IdleTimeout = orDefault(c.IdleTimeout, defaultIdleTimeout)
+	c.MoveGrace = orDefault(c.MoveGrace, defaultMoveGrace)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -78,8 +78,9 @@ func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc 
 	ctx, c = c.begin(ctx)
 	defer c.end()
 	c.heed(opts)
+	c.unary = true
 	for {
-		err := invoke(ctx, method, req, reply, cc, opts...)
+		err := c.cause(invoke(ctx, method, req, reply, cc, opts...))
 		switch {
 		case err == nil:
 			return nil
@@ -100,7 +101,10 @@ func (ch *Channel) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.C
 	begin := func() (grpc.ClientStream, error) {
 		for {
 			s, err := open(ctx, desc, cc, method, opts...)
-			if err == nil || !c.repeat(err) {
+			switch err = c.cause(err); {
+			case err == nil && c.link != nil && c.link.path == PathRelay && c.link.tunnel != nil:
+				return relayedStream{s, c.link.tunnel}, nil
+			case err == nil || !c.repeat(err):
 				return s, err
 			}
 		}

@@ -1,62 +1,185 @@
 package grpcstream
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"sync"
+	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 )
 
-// A guard protects from the connection manager the connections under its tunnels, and counts them, since protecting
-// twice is undone by unprotecting once.
-type guard struct {
-	host corehost.Host
-	tag  string
+const (
+	// defaultMoveGrace is how long streams may go on over a relay when there is a direct tunnel: long enough for most to
+	// end by themselves, short enough to give the relay's slot back.
+	defaultMoveGrace = 30 * time.Second
+	// moveBusyMax is how long unary calls may keep such a tunnel: they end by themselves, and cannot go on elsewhere.
+	moveBusyMax = 5 * time.Minute
+	// moveBusyLook is how often it is looked whether they have ended.
+	moveBusyLook = time.Second
+)
 
-	mu sync.Mutex
-	n  map[peer.ID]int
+// A guard protects from the connection manager the connections under its tunnels, and ends tunnels over a relay that
+// linger beside a direct one.
+type guard struct {
+	host  corehost.Host
+	tag   string
+	grace time.Duration
+
+	mu   sync.Mutex
+	held map[peer.ID]map[*guardedConn]struct{} // protected as long as there is one: protecting twice is undone at once
 }
 
-func newGuard(h corehost.Host) *guard {
-	g := &guard{host: h, n: map[peer.ID]int{}}
+func newGuard(h corehost.Host, grace time.Duration) *guard {
+	g := &guard{host: h, grace: grace, held: map[peer.ID]map[*guardedConn]struct{}{}}
 	g.tag = fmt.Sprintf("grpcstream-%p", g) // one of its own for each channel of a host
 	return g
 }
 
-// hold protects a peer's connections until the function returned is called, which may be more than once.
-func (g *guard) hold(id peer.ID) (release func()) {
+// A guardedConn is a tunnel under a guard, from its handshake to its end.
+type guardedConn struct {
+	net.Conn
+	guard *guard
+	peer  Peer
+	busy  func() bool // unary calls are under way on it
+
+	// Guarded by guard.mu.
+	leave *time.Timer // when it is to end; nil: it need not
+	until time.Time   // when it ends although it is busy
+}
+
+// Close implements net.Conn.
+func (c *guardedConn) Close() error {
+	defer c.guard.release(c)
+	return c.Conn.Close()
+}
+
+// hold takes a tunnel under guard.
+func (g *guard) hold(c *guardedConn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.n[id]++; g.n[id] == 1 && id != g.host.ID() {
-		g.host.ConnManager().Protect(id, g.tag)
+	id := c.peer.ID
+	if g.held[id] == nil {
+		g.held[id] = map[*guardedConn]struct{}{}
+		if id != g.host.ID() {
+			g.host.ConnManager().Protect(id, g.tag)
+		}
 	}
-	return sync.OnceFunc(func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.n[id] == 0 {
-			return // released with all
+	g.held[id][c] = struct{}{}
+	if c.peer.Path != PathDirect {
+		return
+	}
+	for other := range g.held[id] {
+		if other.peer.Path == PathRelay && other.leave == nil {
+			other.until = time.Now().Add(g.grace + moveBusyMax)
+			other.leave = time.AfterFunc(g.grace, func() { g.end(other) })
 		}
-		if g.n[id]--; g.n[id] == 0 {
-			delete(g.n, id)
-			g.host.ConnManager().Unprotect(id, g.tag)
-		}
-	})
+	}
+}
+
+// end ends a tunnel over a relay, if there still is a direct one and no unary call is on it.
+func (g *guard) end(c *guardedConn) {
+	g.mu.Lock()
+	direct := false
+	for other := range g.held[c.peer.ID] {
+		direct = direct || other.peer.Path == PathDirect
+	}
+	switch {
+	case c.leave == nil: // it has ended
+		g.mu.Unlock()
+		return
+	case !direct:
+		c.leave = nil
+		g.mu.Unlock()
+		return
+	case c.busy() && time.Now().Before(c.until):
+		c.leave.Reset(moveBusyLook)
+		g.mu.Unlock()
+		return
+	}
+	g.mu.Unlock()
+	if t, ok := c.Conn.(*conn); ok {
+		t.end(pathMoved(c.peer))
+	}
+}
+
+// pathMoved is why a tunnel over a relay ends that lingers beside a direct one.
+func pathMoved(p Peer) error {
+	return &Error{
+		Code:    codes.Unavailable,
+		Reason:  ReasonPathMoved,
+		Message: fmt.Sprintf("the path to peer %s over relay %s was given up for a direct one", p.ID, p.Relay),
+		Remedy:  "make the call again: it takes the direct path",
+	}
+}
+
+func (g *guard) release(c *guardedConn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.leave != nil {
+		c.leave.Stop()
+		c.leave = nil
+	}
+	id := c.peer.ID
+	if _, ok := g.held[id][c]; !ok {
+		return // closed before, or released with all
+	}
+	if delete(g.held[id], c); len(g.held[id]) == 0 {
+		delete(g.held, id)
+		g.host.ConnManager().Unprotect(id, g.tag)
+	}
 }
 
 // holds tells whether the guard protects a peer's connections now.
 func (g *guard) holds(id peer.ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.n[id] > 0
+	return len(g.held[id]) > 0
 }
 
 // releaseAll ends all protection.
 func (g *guard) releaseAll() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for id := range g.n {
+	for id, conns := range g.held {
 		g.host.ConnManager().Unprotect(id, g.tag)
+		for c := range conns {
+			if c.leave != nil {
+				c.leave.Stop()
+			}
+		}
 	}
-	clear(g.n)
+	clear(g.held)
+}
+
+// guardedCredentials put each tunnel under guard.
+type guardedCredentials struct {
+	credentials.TransportCredentials
+	guard *guard
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (g guardedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	c, info, err := g.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ours, ok := info.(AuthInfo); ok {
+		guarded := &guardedConn{Conn: c, guard: g.guard, peer: ours.Peer, busy: func() bool { return false }}
+		if l := linkFrom(ctx); l != nil {
+			guarded.busy = func() bool { return l.unary.Load() > 0 }
+		}
+		g.guard.hold(guarded)
+		c = guarded
+	}
+	return c, info, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (g guardedCredentials) Clone() credentials.TransportCredentials {
+	return guardedCredentials{g.TransportCredentials.Clone(), g.guard}
 }

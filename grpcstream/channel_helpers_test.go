@@ -22,7 +22,7 @@ import (
 	"github.com/lynn9388/p2p/internal/virtual"
 )
 
-// A who is a service that says who serves it. The methods: Who (unary), Hang (unary, until canceled), Chat (streams
+// A who is a service that says who serves it. The methods: Who (unary), Hang (unary, until canceled), Nap (unary, a minute), Chat (streams
 // back what it gets).
 type who struct {
 	id   peer.ID
@@ -62,6 +62,7 @@ func whoDesc(service string) *grpc.ServiceDesc {
 				}
 				return nil
 			}),
+			unary("Nap", func(*who, context.Context) error { time.Sleep(time.Minute); return nil }),
 			unary("Hang", func(_ *who, ctx context.Context) error { <-ctx.Done(); return ctx.Err() }),
 		},
 		Streams: []grpc.StreamDesc{{

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -50,6 +49,7 @@ func (ch *Channel) options(serviceConfig string) []grpc.DialOption {
 			c, err := ch.dialer.dial(ctx, l.peer.id, l.hints)
 			if at, ok := c.(identified); ok && err == nil {
 				l.path = at.remote().Path
+				l.tunnel, _ = c.(*conn)
 			}
 			return c, err
 		}),
@@ -81,39 +81,4 @@ func hubServiceConfig(user string) (string, error) {
 		return "", fmt.Errorf("grpcstream: service config: %w", err)
 	}
 	return string(b), nil
-}
-
-// guardedCredentials protect a tunnel's libp2p connection from its handshake to its end.
-type guardedCredentials struct {
-	credentials.TransportCredentials
-	guard *guard
-}
-
-// ClientHandshake implements credentials.TransportCredentials.
-func (g guardedCredentials) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	c, info, err := g.TransportCredentials.ClientHandshake(ctx, authority, raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	if ours, ok := info.(AuthInfo); ok {
-		c = &guardedConn{Conn: c, release: g.guard.hold(ours.Peer.ID)}
-	}
-	return c, info, nil
-}
-
-// Clone implements credentials.TransportCredentials.
-func (g guardedCredentials) Clone() credentials.TransportCredentials {
-	return guardedCredentials{g.TransportCredentials.Clone(), g.guard}
-}
-
-// guardedConn ends the protection when it is closed.
-type guardedConn struct {
-	net.Conn
-	release func()
-}
-
-// Close implements net.Conn.
-func (c *guardedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }

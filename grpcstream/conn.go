@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -52,6 +53,8 @@ type conn struct {
 	peer   Peer
 	nego   *negotiation // nil when the protocol was confirmed before
 	stall  *watchdog
+	gone   atomic.Pointer[Error] // why the connection under it was lost
+	meter  *meter                // nil unless it goes over a relay
 
 	reading sync.Mutex    // held while the stream is read; a deadline or Close ends the read under way, and the next one
 	writing chan struct{} // holds one token while a Write is under way
@@ -72,6 +75,9 @@ func connOver(s network.Stream, p Peer, stall time.Duration) *conn {
 		closed:  make(chan struct{}),
 	}
 	c.stall = newWatchdog(stall, func() { c.end(errWriteStalled) })
+	if p.Path == PathRelay {
+		c.meter = new(meter)
+	}
 	return c
 }
 
@@ -87,6 +93,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	n, err := c.stream.Read(p)
 	c.reading.Unlock()
+	if c.meter != nil {
+		c.meter.got.Add(int64(n + meterOverhead))
+	}
 	return n, c.failure(err)
 }
 
@@ -104,6 +113,9 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.stall.begin()
 		n, err := c.stream.Write(chunk)
 		c.stall.end()
+		if c.meter != nil {
+			c.meter.sent.Add(int64(n + meterOverhead))
+		}
 		total += n
 		if err != nil {
 			return total, c.failure(err)
@@ -130,6 +142,10 @@ func (c *conn) failure(err error) error {
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
 		return os.ErrDeadlineExceeded
+	}
+	if e := c.lost(err); e != nil {
+		c.gone.CompareAndSwap(nil, e)
+		return e
 	}
 	return err
 }

@@ -28,8 +28,7 @@
 //   - one that says that it is serving. Each instance of a service that is called is asked once for each tunnel, by a
 //     Watch of grpc.health.v1; what it says counts from the moment it arrives. One that does not speak of the service,
 //     or refuses to, is taken for serving; one that has just been connected gets no call before it has answered, or for a second;
-//   - over a direct connection if there is any, else over a relay. When a relayed peer is connected directly, new calls
-//     move there, and those under way end where they are;
+//   - over a direct connection if there is any, else over a relay at once: see "Paths";
 //   - not one that was set aside. After three calls in a row that ended with Unavailable, or with nothing heard until
 //     their deadline, a peer passes its turns on for 1 s, doubled each time up to 30 s, then gets one call to try. At most
 //     half of those that could take a call are set aside;
@@ -38,6 +37,15 @@
 //
 // The host's own instance is one of them, called in memory. Peers are connected as calls need them. A call to a named
 // peer goes there, whatever its health.
+//
+// # Paths
+//
+// A call to a peer goes over a direct connection or over a relay, and both ends know which: [Peer] tells the path, the
+// relay, and since when it is so. No call waits for a direct connection. When one is there and has lasted for 250 ms, new
+// calls take it; unary calls under way end where they are, and streams may go on over the relay for
+// [ChannelConfig.MoveGrace]. Then they end with the reason PATH_MOVED, and the relay is free. When the direct connection
+// is lost, calls go over the relay again. [Channel.Paths] tells of each change. What a relay refuses, and its limits, are
+// errors that name them: RELAY_REFUSED, RELAY_LIMIT.
 //
 // # What is tried again
 //

@@ -31,6 +31,13 @@ const (
 	ReasonProtocolNotSupported Reason = "PROTOCOL_NOT_SUPPORTED"
 	// ReasonRefused (PermissionDenied, or Unavailable before a call): a policy, here or there, refuses the peer.
 	ReasonRefused Reason = "REFUSED"
+	// ReasonPathMoved (Unavailable): the stream went over a relay, and a direct path has taken its place.
+	ReasonPathMoved Reason = "PATH_MOVED"
+	// ReasonRelayLimit (Unavailable): the connection has reached what the relay carries, in bytes or in time.
+	ReasonRelayLimit Reason = "RELAY_LIMIT"
+	// ReasonRelayRefused (Unavailable): the relay does not carry to the peer: the peer has no reservation there, the relay's
+	// policy forbids it, or the relay is full.
+	ReasonRelayRefused Reason = "RELAY_REFUSED"
 	// ReasonBusy (ResourceExhausted): a limit was hit, here or there; the call may be tried again later.
 	ReasonBusy Reason = "BUSY"
 	// ReasonBadTarget (InvalidArgument): what was named is no target, or the call needs one.

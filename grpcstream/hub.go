@@ -48,6 +48,7 @@ type hub struct {
 	later    []func(wire) // to be done when the lock is released
 	peers    map[peer.ID]*hubPeer
 	services map[string]*hubService
+	moving   map[*hubPeer]struct{} // their calls are about to move to a better path
 	timer    *time.Timer
 	timerAt  time.Time
 	closed   bool
@@ -64,6 +65,7 @@ func newHub(network string, wait time.Duration) *hub {
 		now:      time.Now,
 		peers:    map[peer.ID]*hubPeer{},
 		services: map[string]*hubService{},
+		moving:   map[*hubPeer]struct{}{},
 		wanted:   map[string]time.Time{},
 	}
 }
@@ -145,10 +147,7 @@ func (h *hub) offers(id peer.ID, o offer) {
 			h.addLocked(p, name, now)
 		}
 	}
-	if l := p.link.Load(); l != nil && l.path == PathRelay && !o.relayed && p.next == nil && !p.resting(now) {
-		h.dialLocked(p, now) // over the better path; the calls move when it is there
-	}
-	h.unlockAndWake()
+	h.unlockAndWake(h.moveLocked(p, now))
 }
 
 // addLocked makes a peer an instance of a service.
@@ -201,65 +200,6 @@ func (h *hub) cameBack(id peer.ID) {
 		p.failure.until, p.failure.at, p.failure.soft = time.Time{}, time.Time{}, true
 	}
 	h.unlockAndWake()
-}
-
-// up says that a link is ready.
-func (h *hub) up(l *link) {
-	h.mu.Lock()
-	p := l.peer
-	if h.closed || p.next != l {
-		h.unlock(l)
-		return
-	}
-	p.next = nil
-	l.since = h.now()
-	old := p.link.Swap(l)
-	p.failure.until, p.failure.at = time.Time{}, time.Time{}
-	p.aside = time.Time{}
-	p.misses.Store(0)
-	p.unused = 0
-	for _, i := range p.offered {
-		h.askLocked(i, l.since)
-	}
-	h.refreshLocked(p)
-	h.unlockAndWake(old)
-}
-
-// down says that a link is not ready any longer, or could not be made.
-func (h *hub) down(l *link, err error) {
-	h.mu.Lock()
-	p, now := l.peer, h.now()
-	switch {
-	case p.next == l:
-		p.next = nil
-		p.fails(err, now)
-		h.wakeAtLocked(p.failure.until)
-	case p.link.Load() == l:
-		p.link.Store(nil)
-		p.unlinked()
-		if now.Sub(l.since) < steadyAfter && !l.heard.Load() {
-			p.fails(errShortLink, now)
-			h.wakeAtLocked(p.failure.until)
-		} else {
-			p.failure = failure{}
-		}
-		h.refreshLocked(p)
-	}
-	h.unlockAndWake(l)
-}
-
-// part takes the link of a peer away. The calls on it go on to their end; the next one makes a new link.
-func (h *hub) part(id peer.ID) {
-	h.mu.Lock()
-	p := h.peers[id]
-	if p == nil {
-		h.unlock()
-		return
-	}
-	l := p.link.Swap(nil)
-	p.unlinked()
-	h.refreshLocked(p)
-	h.unlockAndWake(l)
 }
 
 // refreshLocked brings the services of a peer up to date after its link has changed.
@@ -322,7 +262,11 @@ func (h *hub) alarm() {
 			h.wakeAtLocked(s.due)
 		}
 	}
-	h.unlockAndWake()
+	var gone []*link
+	for p := range h.moving {
+		gone = append(gone, h.moveLocked(p, now))
+	}
+	h.unlockAndWake(gone...)
 }
 
 // idleSweeps is the number of sweeps without a call after which a link is closed.

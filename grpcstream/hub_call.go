@@ -17,6 +17,7 @@ type call struct {
 
 	sel   *selector
 	tried [triedMax]*hubPeer
+	link  *link  // of the last attempt
 	n     int    // attempts so far
 	turn  uint64 // the call's place in the rotation of its service
 	begun bool   // turn is set
@@ -25,6 +26,7 @@ type call struct {
 	hinted  bool      // its selector's addresses were given to a dial
 	hold    holdKind  // why it is held now
 	patient bool      // wait-for-ready: held until its own deadline
+	unary   bool      // it has one request and one answer
 	repeats int       // how often it may be made again
 
 	taken atomic.Bool // the call is under way
@@ -79,6 +81,14 @@ func serviceOf(method string) string {
 	return method
 }
 
+// cause puts the reason why the tunnel of the last attempt ended in place of what gRPC made of it.
+func (c *call) cause(err error) error {
+	if c.link == nil || c.link.tunnel == nil {
+		return err
+	}
+	return c.link.tunnel.explain(err)
+}
+
 // hasTried tells whether an earlier attempt went to p.
 func (c *call) hasTried(p *hubPeer) bool {
 	for i := range min(c.n, triedMax) {
@@ -89,9 +99,9 @@ func (c *call) hasTried(p *hubPeer) bool {
 	return false
 }
 
-// attempt notes that an attempt goes to p.
-func (c *call) attempt(p *hubPeer) {
-	c.tried[c.n%triedMax] = p
+// attempt notes that an attempt goes over l.
+func (c *call) attempt(l *link) {
+	c.tried[c.n%triedMax], c.link = l.peer, l
 	c.n++
 	c.hold = notHeld
 }

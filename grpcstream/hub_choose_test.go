@@ -205,34 +205,6 @@ func TestHub_DirectBeforeRelayed(t *testing.T) {
 	}
 }
 
-// When a relayed peer is connected directly, calls move to a new link without a gap, and what it said of its health
-// holds.
-func TestHub_MovesToTheDirectPath(t *testing.T) {
-	h, w := newFakeHub()
-	w.path = map[peer.ID]PathKind{"r": PathRelay}
-	h.offers("r", offer{node: true, relayed: true, services: []string{"x.A"}})
-	connectAll(t, h, w, selector{})
-	old, _ := h.pick(newCall(selector{}), who1)
-	w.path, w.quiet = nil, true
-	h.offers("r", offer{node: true, services: []string{"x.A"}})
-	if len(w.dialing) != 1 {
-		t.Fatal("the direct path is not used")
-	}
-	if l, v := h.pick(newCall(selector{}), who1); v != picked || l != old {
-		t.Error("calls do not go on over the old link")
-	}
-	w.upAll()
-	if l, v := h.pick(newCall(selector{}), who1); v != picked || l == old || l.path == PathRelay {
-		t.Errorf("verdict %d, the calls have not moved", v)
-	}
-	if w.ups[old] {
-		t.Error("the old link was not given up")
-	}
-	if i := h.snapshot("x.A", ""); i[0].Path != PathDirect || i[0].Health != HealthServing {
-		t.Errorf("%+v", i[0])
-	}
-}
-
 func TestHub_LessBusy(t *testing.T) {
 	h, w := newFakeHub()
 	offering(h, "a", "b", "c")

@@ -29,9 +29,10 @@ type hubPeer struct {
 	misses atomic.Int32         // failed calls in a row
 
 	// Guarded by hub.mu.
-	next    *link // on the way
-	node    bool  // connected, and speaks the tunnel protocol
-	farAway bool  // connected over a relay only
+	next    *link // on the way, or about to take the place of link
+	move    move
+	node    bool // connected, and speaks the tunnel protocol
+	farAway bool // connected over a relay only
 	offered []*instance
 	tags    []string
 	rtt     time.Duration  // as an answer about its health showed
@@ -46,12 +47,16 @@ type hubPeer struct {
 
 // A link is one connection to a peer, from its first dial to its end.
 type link struct {
-	peer  *hubPeer
-	hints []ma.Multiaddr
-	path  PathKind  // set by the wire before the link is up
-	since time.Time // when the dial began, then when it was ready
-	conn  any       // what the wire keeps of it
-	heard atomic.Bool
+	peer   *hubPeer
+	hints  []ma.Multiaddr
+	path   PathKind     // set by the wire before the link is up
+	since  time.Time    // when the dial began, then when it was ready
+	conn   any          // what the wire keeps of it
+	tunnel *conn        // set by the wire like path; nil in memory
+	unary  atomic.Int64 // unary calls in flight, counted over a relay only
+	heard  atomic.Bool
+
+	settles bool // it is, or was, to take the place of one over a relay; guarded by hub.mu
 }
 
 // relayed tells whether calls to the peer go over a relay.

@@ -63,7 +63,7 @@ func (h *hub) poolFor(c *call, method string) *pool {
 
 // take gives l to the call.
 func (h *hub) take(c *call, p *hubPeer, l *link) (*link, verdict) {
-	c.attempt(p)
+	c.attempt(l)
 	p.active.Add(1)
 	p.picks.Add(1)
 	return l, picked
@@ -204,6 +204,10 @@ func (h *hub) dialLocked(p *hubPeer, now time.Time) {
 	p.next = &link{peer: p, since: now, hints: p.hints}
 	if err := h.wire.connect(p.next); err != nil {
 		p.next = nil
+		if p.link.Load() != nil {
+			h.notMovedLocked(p, now)
+			return
+		}
 		p.fails(err, now)
 		h.wakeAtLocked(p.failure.until)
 	}
