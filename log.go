@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -39,6 +40,16 @@ func (r *running) logStart() {
 	}
 	r.log.Info("listening", at...)
 	r.log.Info("open", "to", r.node.config.says(local))
+	if r.node.config.profile == profileRelay && !local && r.privateOnly() {
+		r.log.Warn("this relay has private addresses only, so nobody beyond its own network reaches it: give WithAnnounce the address of the 1:1 NAT or forwarded port in front of it", "kind", "private relay")
+	}
+}
+
+// privateOnly tells whether no address of the node is of use beyond its own network.
+func (r *running) privateOnly() bool {
+	return len(r.node.config.announce) == 0 && !slices.ContainsFunc(host.Addrs(r.host), func(a ma.Multiaddr) bool {
+		return addr.ScopeOf(a) == addr.Public
+	})
 }
 
 // listenPort is the port that the node listens at.

@@ -1,23 +1,57 @@
 package cli
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/discovery/mdns"
+	"github.com/lynn9388/p2p/host/reach"
 )
 
 // joinPatience is how long joining may take before it is talked about.
 const joinPatience = 5 * time.Second
 
-// diagnose says what stands in the way of finding and reaching peers.
+// diagnose says what stands in the way of finding and reaching peers, and of being reached.
 func (s *session) diagnose() []string {
-	return append(s.reasons(), s.complaints.about(s.node.Peers())...)
+	var out []string
+	if private := s.privateRelay(); private != "" {
+		out = append(out, private)
+	}
+	return slices.Concat(out, s.relayReasons(), s.lonely(), s.complaints.about(s.node.Peers()))
 }
 
-// reasons says why nobody was found. With neighbors it names only what keeps the node from looking.
-func (s *session) reasons() []string {
+func (s *session) relayReasons() []string {
+	return relayReasons(s.node.Reachability(), time.Since(s.started))
+}
+
+// relayReasons says which relays do not carry for the node, once it has had the time to get them to.
+func relayReasons(st reach.Status, running time.Duration) (out []string) {
+	if running < joinPatience {
+		return nil
+	}
+	for _, r := range st.Relays {
+		var what string
+		switch {
+		case len(r.Connected) == 0:
+			what = "is not connected, and is tried again"
+		case !r.Reserved && st.Reachability != network.ReachabilityPublic:
+			what = "does not carry for this node"
+		default:
+			continue
+		}
+		out = append(out, fmt.Sprintf("the relay %s %s: %s", r.ID, what, cmp.Or(r.LastError, "it has not answered yet")))
+	}
+	return out
+}
+
+// lonely says why nobody was found. With neighbors it names only what keeps the node from looking.
+func (s *session) lonely() []string {
 	if s.opts.profile == profileRelay {
 		return nil // it waits for others to come
 	}

@@ -48,26 +48,27 @@ func label(pinned, name string) string {
 // instanceJSON is an instance of a service in JSON, the same in all commands.
 type instanceJSON struct {
 	senderJSON
-	Self     bool       `json:"self"`
-	Tags     []string   `json:"tags"`
-	Health   string     `json:"health"`
-	Path     string     `json:"path"`
-	RTT      *float64   `json:"rtt_ms"`
-	InFlight int        `json:"in_flight"`
-	Aside    *time.Time `json:"set_aside_until"`
+	Self     bool        `json:"self"`
+	Tags     []string    `json:"tags"`
+	Health   string      `json:"health"`
+	Path     string      `json:"path"`
+	Relay    *senderJSON `json:"relay"`
+	RTT      *float64    `json:"rtt_ms"`
+	InFlight int         `json:"in_flight"`
+	Aside    *time.Time  `json:"set_aside_until"`
 }
 
 func instanceOf(i *control.Instance) instanceJSON {
 	return instanceJSON{
 		senderJSON: senderOf(i.GetPeer()), Self: i.GetSelf(), Tags: list(i.GetTags()), Health: i.GetHealth(), Path: i.GetPath(),
-		RTT: millis(i.GetRtt()), InFlight: int(i.GetInFlight()), Aside: moment(i.GetAside()),
+		Relay: relayOf(i.GetRelay()), RTT: millis(i.GetRtt()), InFlight: int(i.GetInFlight()), Aside: moment(i.GetAside()),
 	}
 }
 
 func instanceHeader() []string { return []string{"NAME", "PEER", "TAGS", "HEALTH", "PATH", "RTT"} }
 
 func (i instanceJSON) row() []string {
-	return []string{or(i.label()), i.ID, or(strings.Join(i.Tags, ",")), or(i.health(time.Now())), or(i.Path), or(duration(i.RTT))}
+	return []string{or(i.label()), i.ID, or(strings.Join(i.Tags, ",")), or(i.health(time.Now())), or(via(i.Path, i.Path, i.Relay)), or(duration(i.RTT))}
 }
 
 // health tells whether the instance gets calls.

@@ -22,8 +22,8 @@ type phase struct {
 	reporting atomic.Bool // what happens is printed
 }
 
-// runHandler leaves out what the command says itself: the errors of a start, which it prints or mends, and while it
-// prints the events the warnings of these, unless a fuller log was asked for.
+// runHandler leaves out what the command says itself: the errors of a start, which it prints or mends, and at the start
+// and while it prints the events the warnings of these, unless a fuller log was asked for.
 type runHandler struct {
 	slog.Handler
 	now *phase
@@ -34,7 +34,7 @@ func (h runHandler) Handle(ctx context.Context, r slog.Record) error {
 	switch {
 	case r.Level >= slog.LevelError && h.now.starting.Load():
 		return nil
-	case r.Level == slog.LevelWarn && h.now.reporting.Load() && isEvent(r) && !h.Enabled(ctx, slog.LevelInfo):
+	case r.Level == slog.LevelWarn && (h.now.starting.Load() || h.now.reporting.Load()) && isEvent(r) && !h.Enabled(ctx, slog.LevelInfo):
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)

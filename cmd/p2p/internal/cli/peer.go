@@ -14,19 +14,22 @@ import (
 
 // peerJSON is a peer in JSON, the same in all commands.
 type peerJSON struct {
-	ID         string     `json:"id"`
-	Name       string     `json:"name"`
-	PinnedName string     `json:"pinned_name"`
-	State      string     `json:"state"`
-	Addrs      []string   `json:"addrs"`
-	Path       string     `json:"path"`
-	Transport  string     `json:"transport"`
-	RTT        *float64   `json:"rtt_ms"`
-	Services   []string   `json:"services"`
-	Source     string     `json:"source"`
-	Version    string     `json:"version"`
-	Since      *time.Time `json:"since"`
-	LastError  string     `json:"last_error"`
+	ID         string      `json:"id"`
+	Name       string      `json:"name"`
+	PinnedName string      `json:"pinned_name"`
+	State      string      `json:"state"`
+	Addrs      []string    `json:"addrs"`
+	Path       string      `json:"path"`
+	Relay      *senderJSON `json:"relay"`
+	PathSince  *time.Time  `json:"path_since"`
+	NotDirect  string      `json:"not_direct"`
+	Transport  string      `json:"transport"`
+	RTT        *float64    `json:"rtt_ms"`
+	Services   []string    `json:"services"`
+	Source     string      `json:"source"`
+	Version    string      `json:"version"`
+	Since      *time.Time  `json:"since"`
+	LastError  string      `json:"last_error"`
 }
 
 // peerOf makes all that a peer chose safe to print, once for the table and for JSON.
@@ -35,6 +38,7 @@ func peerOf(p *control.Peer) peerJSON {
 		ID: p.GetId(), Name: p.GetName(), PinnedName: p.GetPinnedName(), State: p.GetState(), Addrs: list(p.GetAddrs()),
 		Path: p.GetPath(), Transport: p.GetTransport(), RTT: millis(p.GetRtt()), Services: list(p.GetServices()),
 		Source: p.GetSource(), Version: p.GetVersion(), Since: moment(p.GetSince()), LastError: p.GetLastError(),
+		Relay: relayOf(p.GetRelay()), PathSince: moment(p.GetPathSince()), NotDirect: p.GetNotDirect(),
 	}
 	if clean, ok := output.Clean(v).(peerJSON); ok {
 		return clean
@@ -91,13 +95,18 @@ func (p peerJSON) row() []string {
 }
 
 // via tells how the connection goes.
-func (p peerJSON) via() string {
-	switch {
-	case p.Transport == "", p.Path == "", p.Path == "direct":
-		return p.Transport
-	default:
-		return p.Path + " " + p.Transport
+func (p peerJSON) via() string { return via(p.Path, p.Transport, p.Relay) }
+
+// via tells how a connection goes: "tcp", "relay (hub) quic-v1".
+func via(path, transport string, relay *senderJSON) string {
+	if path == "" || path == direct {
+		return transport
 	}
+	parts := []string{path}
+	if relay != nil {
+		parts = append(parts, relay.short())
+	}
+	return strings.TrimSpace(strings.Join(append(parts, transport), " "))
 }
 
 func or(s string) string {
@@ -119,13 +128,17 @@ func summary(s []string) string {
 // peerInfoJSON is what "p2p peers info -o json" prints.
 type peerInfoJSON struct {
 	peerJSON
-	Answered  bool       `json:"answered"`
-	Error     string     `json:"error"`
-	StartTime *time.Time `json:"start_time"`
+	Answered  bool          `json:"answered"`
+	Error     string        `json:"error"`
+	StartTime *time.Time    `json:"start_time"`
+	Attempts  []attemptJSON `json:"attempts"`
 }
 
 func peerInfoOf(res *control.GetPeerResponse) peerInfoJSON {
-	return peerInfoJSON{peerJSON: peerOf(res.GetPeer()), Answered: res.GetAnswered(), Error: res.GetError(), StartTime: moment(res.GetStartTime())}
+	return peerInfoJSON{
+		peerJSON: peerOf(res.GetPeer()), Answered: res.GetAnswered(), Error: res.GetError(), StartTime: moment(res.GetStartTime()),
+		Attempts: attemptsOf(res.GetAttempts()),
+	}
 }
 
 func (p peerInfoJSON) rows() [][]string {
@@ -138,7 +151,7 @@ func (p peerInfoJSON) rows() [][]string {
 		{"name", or(p.label())},
 		{"state", or(p.State)},
 		{"answers", answers},
-		{"via", or(p.via())},
+		{"via", or(p.viaSince())},
 		{"round trip", or(p.rtt())},
 		{"found by", or(p.Source)},
 		{"version", or(p.Version)},
@@ -152,6 +165,7 @@ func (p peerInfoJSON) rows() [][]string {
 	if p.LastError != "" {
 		rows = append(rows, []string{"last error", p.LastError})
 	}
+	rows = append(rows, p.pathRows()...)
 	return append(append(rows, column("addresses", p.Addrs)...), column("services", p.Services)...)
 }
 

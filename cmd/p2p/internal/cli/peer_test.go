@@ -27,6 +27,14 @@ func hostile() *control.Peer {
 	return &control.Peer{
 		Id: someID, Name: nasty, State: "neighbor", Addrs: []string{nasty}, Path: nasty, Transport: nasty, Rtt: durationpb.New(1500 * time.Microsecond),
 		Services: []string{nasty}, Source: nasty, Version: nasty, Since: timestamppb.New(time.Unix(0, 0)), LastError: nasty,
+		Relay: &control.Sender{Id: nasty, Name: nasty, PinnedName: nasty}, PathSince: timestamppb.New(time.Unix(0, 0)), NotDirect: nasty,
+	}
+}
+
+func hostileAttempts() []*control.Attempt {
+	return []*control.Attempt{
+		{Time: timestamppb.Now(), Took: durationpb.New(time.Second), Role: nasty, Error: nasty, Met: []*control.Met{{Addr: nasty, How: nasty, Error: nasty}}},
+		{Met: []*control.Met{{Addr: nasty, How: nasty}}},
 	}
 }
 
@@ -74,14 +82,17 @@ func TestPrintPeers_HostilePeer(t *testing.T) {
 }
 
 func TestPrintInfo_HostilePeer(t *testing.T) {
-	v := peerInfoOf(&control.GetPeerResponse{Peer: hostile(), Error: nasty, StartTime: timestamppb.Now()})
+	v := peerInfoOf(&control.GetPeerResponse{Peer: hostile(), Error: nasty, StartTime: timestamppb.Now(), Attempts: hostileAttempts()})
 	table, doc := shown(t, func(out *output.Printer) error { return out.Print(v, nil, v.rows()) })
 	requireSafe(t, table)
 	requireSafe(t, doc)
 }
 
 func TestPrintStatus_HostileDiagnosis(t *testing.T) {
-	s := statusOf(&control.StatusResponse{Id: someID, Diagnosis: []string{nasty}})
+	s := statusOf(&control.StatusResponse{Id: someID, Diagnosis: []string{nasty}, Reachability: &control.Reachability{
+		State: nasty, UdpMapping: nasty, TcpMapping: nasty, Filtering: nasty, Observed: []string{nasty}, Reached: []string{nasty},
+		Relays: []*control.Relay{{Peer: &control.Sender{Id: nasty, Name: nasty}, Addrs: []string{nasty}, Connected: []string{nasty}, LastError: nasty}},
+	}})
 	table, doc := shown(t, func(out *output.Printer) error { return out.Print(s, nil, s.rows()) })
 	requireSafe(t, table)
 	requireSafe(t, doc)
@@ -98,15 +109,15 @@ func TestPrintEvent_HostilePeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &session{out: out}
-	for _, kind := range []p2p.PeerEventKind{p2p.PeerJoined, p2p.ServiceAdded, p2p.PeerUnreachable, p2p.PeerLeft} {
+	for _, kind := range []p2p.PeerEventKind{p2p.PeerJoined, p2p.ServiceAdded, p2p.PeerUnreachable, p2p.PeerPathChanged, p2p.PeerLeft} {
 		e := p2p.PeerEvent{Kind: kind, Peer: p2p.PeerInfo{ID: id, Name: nasty, Transport: nasty}, Service: nasty, Err: errors.New(nasty)}
 		if err := s.printEvent(newSeen(), e); err != nil {
 			t.Fatal(err)
 		}
 	}
 	requireSafe(t, b.String())
-	if n := strings.Count(b.String(), "\n"); n != 4 {
-		t.Errorf("four events in %d lines: %q", n, b.String())
+	if n := strings.Count(b.String(), "\n"); n != 5 {
+		t.Errorf("five events in %d lines: %q", n, b.String())
 	}
 }
 
@@ -167,8 +178,8 @@ func TestPeerJSON_Shape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"id":"` + someID + `","name":"","pinned_name":"","state":"","addrs":[],"path":"","transport":"","rtt_ms":null,` +
-		`"services":[],"source":"","version":"","since":null,"last_error":""}`
+	want := `{"id":"` + someID + `","name":"","pinned_name":"","state":"","addrs":[],"path":"","relay":null,"path_since":null,` +
+		`"not_direct":"","transport":"","rtt_ms":null,"services":[],"source":"","version":"","since":null,"last_error":""}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
@@ -176,7 +187,7 @@ func TestPeerJSON_Shape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasSuffix(string(got), `"last_error":"","answered":false,"error":"","start_time":null}`) {
+	if !strings.HasSuffix(string(got), `"last_error":"","answered":false,"error":"","start_time":null,"attempts":[]}`) {
 		t.Errorf("got %s", got)
 	}
 }

@@ -37,10 +37,13 @@ func (a *app) peersListCommand() *cobra.Command {
 		Long: `List every known peer with its state. A name in parentheses is what the peer calls itself;
 one without was pinned here with "p2p peers pin".
 
-JSON: a list of peers {"id", "name", "pinned_name", "state", "addrs": [], "path", "transport",
-"rtt_ms", "services": [], "source", "version", "since", "last_error"}. With --watch, one line for
-each event: {"time", "kind", "peer": {…}, "service", "error"}; the peers that are there at the
-start come first, with the kind "present".`,
+VIA is what carries the connection, and who relays it when it is not direct.
+
+JSON: a list of peers {"id", "name", "pinned_name", "state", "addrs": [], "path", "relay",
+"path_since", "not_direct", "transport", "rtt_ms", "services": [], "source", "version", "since",
+"last_error"}; relay is null or {"id", "name", "pinned_name"}. With --watch, one line for each
+event: {"time", "kind", "peer": {…}, "service", "error"}; the peers that are there at the start
+come first, with the kind "present".`,
 		Example: `  p2p peers ls
   p2p peers ls --neighbors
   p2p peers ls --watch
@@ -121,7 +124,12 @@ func (a *app) peersInfoCommand() *cobra.Command {
 		Long: `Show what is known of one peer, and whether it answers now. It exits with 1 when the peer
 does not answer.
 
-JSON: a peer as in "peers ls", and {"answered", "error", "start_time"}`,
+"not direct" says why there is only a relayed connection, and "attempts" what each try to get a
+direct one met: dial is for an address that anybody can reach, punch for one that both sides dial
+at once, lan for a private one.
+
+JSON: a peer as in "peers ls", and {"answered", "error", "start_time", "attempts": [{"time",
+"took_ms", "role", "met": [{"addr", "how", "took_ms", "error"}], "error"}]}`,
 		Example: `  p2p peers info 12D3KooW…
   p2p peers info alice            a name that was pinned`,
 	}, func(ctx context.Context, c control.ControlServiceClient, target string) error {

@@ -18,11 +18,12 @@ const pingTimeout = 10 * time.Second
 
 // pingJSON is what "p2p ping -o json" prints.
 type pingJSON struct {
-	ID        string    `json:"id"`
-	Path      string    `json:"path"`
-	Transport string    `json:"transport"`
-	Sent      int       `json:"sent"`
-	RTTs      []float64 `json:"rtts_ms"`
+	ID        string      `json:"id"`
+	Path      string      `json:"path"`
+	Relay     *senderJSON `json:"relay"`
+	Transport string      `json:"transport"`
+	Sent      int         `json:"sent"`
+	RTTs      []float64   `json:"rtts_ms"`
 }
 
 func (a *app) pingCommand() *cobra.Command {
@@ -34,7 +35,8 @@ func (a *app) pingCommand() *cobra.Command {
 		Long: `Measure the round trip of a call to a peer, over the connection that calls to it take. It
 connects first if need be, which is not counted. It exits with 1 when an answer is missing.
 
-JSON, after the last: {"id", "path", "transport", "sent", "rtts_ms": []}`,
+JSON, after the last: {"id", "path", "relay", "transport", "sent", "rtts_ms": []}; the path is
+that of the last answer, and relay is null or {"id", "name", "pinned_name"}.`,
 		Example: `  p2p ping 12D3KooW…
   p2p ping alice -c 1
   p2p ping 12D3KooW…@192.0.2.7:9388`,
@@ -78,10 +80,10 @@ func ping(ctx context.Context, c control.ControlServiceClient, out *output.Print
 			}
 			continue
 		}
-		result.ID, result.Path, result.Transport = res.GetId(), res.GetPath(), res.GetTransport()
+		result.ID, result.Path, result.Relay, result.Transport = res.GetId(), res.GetPath(), relayOf(res.GetRelay()), res.GetTransport()
 		result.RTTs = append(result.RTTs, *millis(res.GetRtt()))
 		if !out.IsJSON() {
-			via := peerJSON{Path: res.GetPath(), Transport: res.GetTransport()}.via()
+			via := via(result.Path, result.Transport, result.Relay)
 			if err := out.Printf("answer from %s via %s: %s\n", res.GetId(), via, res.GetRtt().AsDuration().Round(time.Microsecond)); err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -56,7 +57,7 @@ func (s *session) report(ctx context.Context) error {
 				return err
 			}
 		case <-tick.C:
-			if err := s.printReasons(told); err != nil {
+			if err := errors.Join(s.printShare(), s.printReasons(told)); err != nil {
 				return err
 			}
 		}
@@ -65,7 +66,8 @@ func (s *session) report(ctx context.Context) error {
 
 // printStart prints the lines that every run begins with; the first of them is for programs, too.
 func (s *session) printStart() error {
-	lines := []string{"share: " + s.share(), "open to: " + s.access()}
+	s.shared = s.share()
+	lines := []string{"share: " + s.shared, "open to: " + s.access()}
 	listening := "listening: " + strings.Join(s.ports(), ", ")
 	if s.localOnly() {
 		listening += " (this machine only)"
@@ -75,6 +77,9 @@ func (s *session) printStart() error {
 		lines = append(lines, "home: none, the identity ends with this run")
 	} else {
 		lines = append(lines, "home: "+s.home)
+	}
+	if private := s.privateRelay(); private != "" {
+		lines = append(lines, "note: "+private)
 	}
 	for _, n := range s.notes {
 		lines = append(lines, "note: "+n)
@@ -180,7 +185,12 @@ func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
 
 // eventText says an event in words; what the peer chose in them is made safe by the printer.
 func eventText(e p2p.PeerEvent) string {
-	v := eventJSON{Kind: string(e.Kind), Service: e.Service, Peer: peerJSON{ID: e.Peer.ID.String(), Name: e.Peer.Name, PinnedName: e.Peer.Pinned, Path: e.Peer.Path, Transport: e.Peer.Transport}}
+	v := eventJSON{Kind: string(e.Kind), Service: e.Service, Peer: peerJSON{
+		ID: e.Peer.ID.String(), Name: e.Peer.Name, PinnedName: e.Peer.Pinned, Path: e.Peer.Path, Transport: e.Peer.Transport,
+	}}
+	if e.Peer.Relay != "" {
+		v.Peer.Relay = &senderJSON{ID: e.Peer.Relay.String()}
+	}
 	if e.Kind != p2p.PeerLeft {
 		for _, a := range e.Peer.Addrs {
 			v.Peer.Addrs = append(v.Peer.Addrs, a.String())
@@ -192,15 +202,19 @@ func eventText(e p2p.PeerEvent) string {
 	return v.text()
 }
 
-// printReasons says once why nobody was found, as long as that is so. What is in told was said and still holds.
+// printReasons says once why nobody was found and which relay does not carry, as long as that is so. What is in told was
+// said and still holds.
 func (s *session) printReasons(told seen) error {
-	reasons := s.reasons()
-	maps.DeleteFunc(told, func(text string, _ bool) bool { return !slices.Contains(reasons, text) })
-	for _, text := range reasons {
+	lines := s.relayReasons()
+	for _, text := range s.lonely() {
+		lines = append(lines, "looking for others: "+text)
+	}
+	maps.DeleteFunc(told, func(text string, _ bool) bool { return !slices.Contains(lines, text) })
+	for _, text := range lines {
 		if !told.first(text) {
 			continue
 		}
-		if err := s.out.Printf("%s  looking for others: %s\n", time.Now().Format(time.TimeOnly), text); err != nil {
+		if err := s.out.Printf("%s  %s\n", time.Now().Format(time.TimeOnly), text); err != nil {
 			return err
 		}
 	}

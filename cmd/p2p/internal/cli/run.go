@@ -35,6 +35,7 @@ type session struct {
 	home    string // "" for an ephemeral node
 	started time.Time
 	notes   []string // what to say after the first lines
+	shared  string   // what was said to give to others
 	now     *phase
 	// complaints says of peers that do not answer what a person can do about it. What "p2p run" prints, "p2p status"
 	// shows as long as it holds.
@@ -55,6 +56,7 @@ func (a *app) run(ctx context.Context, opts runOptions, strict bool) error {
 		return err
 	}
 	defer stopControl()
+	s.awaitShare(ctx)
 	if err := s.report(ctx); err != nil {
 		return err
 	}
@@ -169,7 +171,7 @@ func (s *session) serveControl() (stop func(), err error) {
 	}
 	server := control.NewServer(control.Config{
 		Node: s.node, Name: s.opts.name, Version: version(), Network: s.opts.network, Home: s.home,
-		Access: s.access, Started: s.started, Share: s.share, Diagnose: s.diagnose, Logger: s.log,
+		Profile: s.profile(), Access: s.access, Started: s.started, Share: s.share, Diagnose: s.diagnose, Logger: s.log,
 	})
 	done := make(chan struct{})
 	go func() {
@@ -184,8 +186,4 @@ func (s *session) serveControl() (stop func(), err error) {
 		server.Shutdown(ctx)
 		<-done
 	}, nil
-}
-
-func (s *session) share() string {
-	return shareText(s.node.ID().String(), s.node.Addrs(), s.opts.announce)
 }

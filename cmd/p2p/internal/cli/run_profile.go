@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/lynn9388/p2p"
@@ -34,6 +35,9 @@ func (o runOptions) checkProfile() error {
 	}
 	return nil
 }
+
+// profile is the name of the profile.
+func (s *session) profile() string { return cmp.Or(s.opts.profile, profileLAN) }
 
 // beyondLink tells whether strangers may reach the node.
 func (o runOptions) beyondLink() bool { return o.profile == profileWAN || o.profile == profileRelay }
@@ -81,6 +85,19 @@ func (o runOptions) profileOption() p2p.Option {
 	default:
 		return p2p.LAN()
 	}
+}
+
+// privateRelay says that a relay is of use in its own network only, and how to change that; "" if it is not so.
+func (s *session) privateRelay() string {
+	if s.opts.profile != profileRelay || len(s.opts.announce) > 0 || s.localOnly() {
+		return ""
+	}
+	for _, a := range s.node.Addrs() {
+		if addr.ScopeOf(a) == addr.Public {
+			return ""
+		}
+	}
+	return "this relay has private addresses only, so nobody beyond its own network reaches it: if it is behind a 1:1 NAT or a forwarded port, start it with --announce HOST[:PORT]"
 }
 
 // access says who may connect and call.

@@ -39,10 +39,10 @@ func (a *app) servicesListCommand() *cobra.Command {
 		Short:   "List the services that peers offer, with their instances",
 		Long: `List the services that the node knows of, with their instances: the peer, its tags, its health
 (serving, not serving, or failing when calls to it went wrong and it is set aside for a while), the
-path to it (direct or relay) and the last round trip. What is not known is "-".
+path to it (direct, or through which relay) and the last round trip. What is not known is "-".
 
 JSON: a list of {"service", "instances": [{"id", "name", "pinned_name", "self", "tags": [], "health",
-"path", "rtt_ms", "in_flight", "set_aside_until"}]}.`,
+"path", "relay", "rtt_ms", "in_flight", "set_aside_until"}]}.`,
 		Example: `  p2p services ls
   p2p services ls --tag color=blue`,
 		Args: exactly(),

@@ -39,6 +39,15 @@ type surroundings struct {
 	bridge map[netip.Addr]bool // of the machine's own bridges, for its containers and virtual machines
 }
 
+// shareRelayed returns what names a node that is reached through a relay: the relay as the user named it, and the node's
+// ID before or behind it.
+func shareRelayed(id, relay string) string {
+	if strings.HasPrefix(relay, "/") {
+		return relay + "/p2p-circuit/p2p/" + id
+	}
+	return id + "@" + relay
+}
+
 // localNet looks at the machine's interfaces and routes. It sends nothing.
 func localNet(ctx context.Context) surroundings {
 	s := surroundings{routed: make(map[netip.Addr]bool), bridge: make(map[netip.Addr]bool)}
@@ -139,14 +148,19 @@ func placeOf(a ma.Multiaddr) (hostPort, bool) {
 	return p, found
 }
 
-// shortAddr shows the host and port of a multiaddr, or the whole of one that has none.
+// shortAddr shows the host and port of a multiaddr, those of the relay if it leads through one, or the whole of one that
+// has none.
 func shortAddr(s string) string {
 	a, err := ma.NewMultiaddr(s)
 	if err != nil {
 		return s
 	}
+	through := ""
+	if relay, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_CIRCUIT }); len(relay) < len(a) {
+		a, through = relay, "through "
+	}
 	if p, ok := placeOf(a); ok {
-		return p.String()
+		return through + p.String()
 	}
 	return s
 }

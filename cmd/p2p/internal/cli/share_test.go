@@ -67,7 +67,9 @@ func TestShortAddr(t *testing.T) {
 		"/ip6/2001:db8::1/udp/9388/quic-v1": "[2001:db8::1]:9388",
 		"/dns4/node.example/tcp/1":          "node.example:1",
 		"/memory/1":                         "/memory/1",
-		"nonsense":                          "nonsense",
+		"/ip4/203.0.113.1/udp/9388/quic-v1/p2p/" + someID + "/p2p-circuit": "through 203.0.113.1:9388",
+		"/p2p/" + someID + "/p2p-circuit":                                  "/p2p/" + someID + "/p2p-circuit",
+		"nonsense":                                                         "nonsense",
 	} {
 		if got := shortAddr(in); got != want {
 			t.Errorf("shortAddr(%q) = %q, want %q", in, got, want)

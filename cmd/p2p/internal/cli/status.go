@@ -12,19 +12,21 @@ import (
 
 // statusJSON is what "p2p status -o json" prints.
 type statusJSON struct {
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Version   string    `json:"version"`
-	Network   string    `json:"network"`
-	Home      string    `json:"home"`
-	Share     string    `json:"share"`
-	Addrs     []string  `json:"addrs"`
-	Access    string    `json:"access"`
-	StartTime time.Time `json:"start_time"`
-	Neighbors int       `json:"neighbors"`
-	Connected int       `json:"connected"`
-	Known     int       `json:"known"`
-	Diagnosis []string  `json:"diagnosis"`
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Version   string     `json:"version"`
+	Profile   string     `json:"profile"`
+	Network   string     `json:"network"`
+	Home      string     `json:"home"`
+	Share     string     `json:"share"`
+	Addrs     []string   `json:"addrs"`
+	Access    string     `json:"access"`
+	StartTime time.Time  `json:"start_time"`
+	Neighbors int        `json:"neighbors"`
+	Connected int        `json:"connected"`
+	Known     int        `json:"known"`
+	Diagnosis []string   `json:"diagnosis"`
+	Reach     *reachJSON `json:"reachability"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -34,8 +36,14 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show the running node: who and where it is, who may call it, how many peers it has, and
 what stands in the way of finding more.
 
-JSON: {"id", "name", "version", "network", "home", "share", "addrs": [], "access", "start_time",
-"neighbors", "connected", "known", "diagnosis": []}; diagnosis is empty when nothing is amiss.`,
+A node with the profile wan or relay also says how it is reached across NATs, as far as its relays
+see it, and what each relay does for it.
+
+JSON: {"id", "name", "version", "profile", "network", "home", "share", "addrs": [], "access",
+"start_time", "neighbors", "connected", "known", "diagnosis": [], "reachability": null or {"state",
+"udp_mapping", "tcp_mapping", "filtering", "observed": [], "reached": [], "relays": [{"id", "name",
+"pinned_name", "addrs": [], "connected": [], "since", "rtt_ms", "reserved", "expires", "limit_bytes",
+"limit_ms", "last_error"}]}}; diagnosis is empty when nothing is amiss.`,
 		Example: `  p2p status
   p2p status -o json | jq -r .share`,
 		Args: exactly(),
@@ -61,7 +69,7 @@ func statusOf(res *control.StatusResponse) statusJSON {
 		ID: res.GetId(), Name: res.GetName(), Version: res.GetVersion(), Network: res.GetNetwork(), Home: res.GetHome(),
 		Share: res.GetShare(), Addrs: list(res.GetAddrs()), Access: res.GetAccess(), StartTime: res.GetStartTime().AsTime().Local(),
 		Neighbors: int(res.GetNeighbors()), Connected: int(res.GetConnected()), Known: int(res.GetKnown()),
-		Diagnosis: list(res.GetDiagnosis()),
+		Diagnosis: list(res.GetDiagnosis()), Profile: res.GetProfile(), Reach: reachOf(res.GetReachability()),
 	}
 }
 
@@ -71,13 +79,18 @@ func (s statusJSON) rows() [][]string {
 		{"name", s.Name},
 		{"share", s.Share},
 		{"open to", s.Access},
+		{"profile", or(s.Profile)},
 		{"network", s.Network},
 		{"home", s.Home},
 		{"version", s.Version},
 		{"running", "for " + time.Since(s.StartTime).Round(time.Second).String()},
 		{"peers", strconv.Itoa(s.Neighbors) + " neighbors, " + strconv.Itoa(s.Connected) + " connected, " + strconv.Itoa(s.Known) + " known"},
 	}
-	return append(append(rows, column("addresses", s.Addrs)...), column("diagnosis", s.Diagnosis)...)
+	if s.Profile != profileRelay { // which asks nobody how it is reached
+		rows = append(rows, s.Reach.rows()...)
+	}
+	rows = append(rows, column("addresses", s.Addrs)...)
+	return append(rows, column("diagnosis", s.Diagnosis)...)
 }
 
 // listOf makes what a list prints: the values for JSON, and a row of the table for each.

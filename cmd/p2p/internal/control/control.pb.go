@@ -145,7 +145,11 @@ type StatusResponse struct {
 	// How many peers are known, connected ones included.
 	Known int32 `protobuf:"varint,12,opt,name=known,proto3" json:"known,omitempty"`
 	// What stands in the way of finding peers; empty when nothing is known to.
-	Diagnosis     []string `protobuf:"bytes,13,rep,name=diagnosis,proto3" json:"diagnosis,omitempty"`
+	Diagnosis []string `protobuf:"bytes,13,rep,name=diagnosis,proto3" json:"diagnosis,omitempty"`
+	// The profile: lan, wan or relay.
+	Profile string `protobuf:"bytes,14,opt,name=profile,proto3" json:"profile,omitempty"`
+	// How others reach the node across NATs; unset with the profile lan.
+	Reachability  *Reachability `protobuf:"bytes,15,opt,name=reachability,proto3" json:"reachability,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -271,6 +275,247 @@ func (x *StatusResponse) GetDiagnosis() []string {
 	return nil
 }
 
+func (x *StatusResponse) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetReachability() *Reachability {
+	if x != nil {
+		return x.Reachability
+	}
+	return nil
+}
+
+// Reachability tells how others reach the node across NATs, as far as its relays know.
+type Reachability struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// unknown, private or public.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// How the NAT in between gives out ports for UDP, in words.
+	UdpMapping string `protobuf:"bytes,2,opt,name=udp_mapping,json=udpMapping,proto3" json:"udp_mapping,omitempty"`
+	// The same for TCP.
+	TcpMapping string `protobuf:"bytes,3,opt,name=tcp_mapping,json=tcpMapping,proto3" json:"tcp_mapping,omitempty"`
+	// Whom the NAT lets in, in words.
+	Filtering string `protobuf:"bytes,4,opt,name=filtering,proto3" json:"filtering,omitempty"`
+	// The addresses that relays see the node at, as multiaddrs.
+	Observed []string `protobuf:"bytes,5,rep,name=observed,proto3" json:"observed,omitempty"`
+	// The node's addresses that a relay has reached from outside, as multiaddrs.
+	Reached []string `protobuf:"bytes,6,rep,name=reached,proto3" json:"reached,omitempty"`
+	// The relays, in the order in which they were named.
+	Relays        []*Relay `protobuf:"bytes,7,rep,name=relays,proto3" json:"relays,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reachability) Reset() {
+	*x = Reachability{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reachability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reachability) ProtoMessage() {}
+
+func (x *Reachability) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reachability.ProtoReflect.Descriptor instead.
+func (*Reachability) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Reachability) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Reachability) GetUdpMapping() string {
+	if x != nil {
+		return x.UdpMapping
+	}
+	return ""
+}
+
+func (x *Reachability) GetTcpMapping() string {
+	if x != nil {
+		return x.TcpMapping
+	}
+	return ""
+}
+
+func (x *Reachability) GetFiltering() string {
+	if x != nil {
+		return x.Filtering
+	}
+	return ""
+}
+
+func (x *Reachability) GetObserved() []string {
+	if x != nil {
+		return x.Observed
+	}
+	return nil
+}
+
+func (x *Reachability) GetReached() []string {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
+}
+
+func (x *Reachability) GetRelays() []*Relay {
+	if x != nil {
+		return x.Relays
+	}
+	return nil
+}
+
+// Relay is what the node knows of one of its relays.
+type Relay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who it is.
+	Peer *Sender `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// The addresses that it was named with, as multiaddrs.
+	Addrs []string `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"`
+	// The transports of the connections to it; empty when there is none.
+	Connected []string `protobuf:"bytes,3,rep,name=connected,proto3" json:"connected,omitempty"`
+	// When it was connected, or when the last connection was lost; unset when it never was connected.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// The last round trip.
+	Rtt *durationpb.Duration `protobuf:"bytes,5,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	// Whether it holds a reservation, so that others reach the node through it.
+	Reserved bool `protobuf:"varint,6,opt,name=reserved,proto3" json:"reserved,omitempty"`
+	// When the reservation ends unless it is renewed.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"`
+	// How many bytes one relayed connection may carry in each direction; 0 when it does not say.
+	LimitData uint64 `protobuf:"varint,8,opt,name=limit_data,json=limitData,proto3" json:"limit_data,omitempty"`
+	// How long one relayed connection may last; unset when it does not say.
+	LimitDuration *durationpb.Duration `protobuf:"bytes,9,opt,name=limit_duration,json=limitDuration,proto3" json:"limit_duration,omitempty"`
+	// Why it is not connected or does not relay; empty when all is well.
+	LastError     string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relay) Reset() {
+	*x = Relay{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relay) ProtoMessage() {}
+
+func (x *Relay) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relay.ProtoReflect.Descriptor instead.
+func (*Relay) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Relay) GetPeer() *Sender {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *Relay) GetAddrs() []string {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+func (x *Relay) GetConnected() []string {
+	if x != nil {
+		return x.Connected
+	}
+	return nil
+}
+
+func (x *Relay) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Relay) GetRtt() *durationpb.Duration {
+	if x != nil {
+		return x.Rtt
+	}
+	return nil
+}
+
+func (x *Relay) GetReserved() bool {
+	if x != nil {
+		return x.Reserved
+	}
+	return false
+}
+
+func (x *Relay) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Relay) GetLimitData() uint64 {
+	if x != nil {
+		return x.LimitData
+	}
+	return 0
+}
+
+func (x *Relay) GetLimitDuration() *durationpb.Duration {
+	if x != nil {
+		return x.LimitDuration
+	}
+	return nil
+}
+
+func (x *Relay) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
 // Peer is what the node knows of a peer.
 type Peer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -299,14 +544,20 @@ type Peer struct {
 	// When it came into its state.
 	Since *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`
 	// Why the last dial failed.
-	LastError     string `protobuf:"bytes,13,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	LastError string `protobuf:"bytes,13,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// Who relays the connection; unset when it is direct.
+	Relay *Sender `protobuf:"bytes,14,opt,name=relay,proto3" json:"relay,omitempty"`
+	// Since when it is reached directly, or through this relay.
+	PathSince *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=path_since,json=pathSince,proto3" json:"path_since,omitempty"`
+	// Why there is no direct connection, when there is a relayed one.
+	NotDirect     string `protobuf:"bytes,16,opt,name=not_direct,json=notDirect,proto3" json:"not_direct,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[2]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -318,7 +569,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[2]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -331,7 +582,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{2}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Peer) GetId() string {
@@ -425,6 +676,182 @@ func (x *Peer) GetLastError() string {
 	return ""
 }
 
+func (x *Peer) GetRelay() *Sender {
+	if x != nil {
+		return x.Relay
+	}
+	return nil
+}
+
+func (x *Peer) GetPathSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PathSince
+	}
+	return nil
+}
+
+func (x *Peer) GetNotDirect() string {
+	if x != nil {
+		return x.NotDirect
+	}
+	return ""
+}
+
+// Attempt is one try to get a direct connection to a peer.
+type Attempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it began.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// How long it lasted.
+	Took *durationpb.Duration `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
+	// client or server: the node's part in it; empty when it failed before that was agreed.
+	Role string `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	// What the addresses of the peer met.
+	Met []*Met `protobuf:"bytes,4,rep,name=met,proto3" json:"met,omitempty"`
+	// Why it failed; empty for a success.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Attempt) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Attempt) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *Attempt) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Attempt) GetMet() []*Met {
+	if x != nil {
+		return x.Met
+	}
+	return nil
+}
+
+func (x *Attempt) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// Met is what the dials to one address met.
+type Met struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The address, as a multiaddr.
+	Addr string `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	// dial, punch or lan.
+	How string `protobuf:"bytes,2,opt,name=how,proto3" json:"how,omitempty"`
+	// How long it lasted.
+	Took *durationpb.Duration `protobuf:"bytes,3,opt,name=took,proto3" json:"took,omitempty"`
+	// Why it failed; empty when a connection came up.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Met) Reset() {
+	*x = Met{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Met) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Met) ProtoMessage() {}
+
+func (x *Met) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Met.ProtoReflect.Descriptor instead.
+func (*Met) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Met) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *Met) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
+func (x *Met) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *Met) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // ListPeersRequest says which peers to list.
 type ListPeersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -436,7 +863,7 @@ type ListPeersRequest struct {
 
 func (x *ListPeersRequest) Reset() {
 	*x = ListPeersRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[3]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +875,7 @@ func (x *ListPeersRequest) String() string {
 func (*ListPeersRequest) ProtoMessage() {}
 
 func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[3]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +888,7 @@ func (x *ListPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersRequest.ProtoReflect.Descriptor instead.
 func (*ListPeersRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{3}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListPeersRequest) GetNeighborsOnly() bool {
@@ -482,7 +909,7 @@ type ListPeersResponse struct {
 
 func (x *ListPeersResponse) Reset() {
 	*x = ListPeersResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[4]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +921,7 @@ func (x *ListPeersResponse) String() string {
 func (*ListPeersResponse) ProtoMessage() {}
 
 func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[4]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +934,7 @@ func (x *ListPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeersResponse.ProtoReflect.Descriptor instead.
 func (*ListPeersResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{4}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPeersResponse) GetPeers() []*Peer {
@@ -528,7 +955,7 @@ type WatchPeersRequest struct {
 
 func (x *WatchPeersRequest) Reset() {
 	*x = WatchPeersRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[5]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +967,7 @@ func (x *WatchPeersRequest) String() string {
 func (*WatchPeersRequest) ProtoMessage() {}
 
 func (x *WatchPeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[5]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +980,7 @@ func (x *WatchPeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeersRequest.ProtoReflect.Descriptor instead.
 func (*WatchPeersRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{5}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchPeersRequest) GetNeighborsOnly() bool {
@@ -582,7 +1009,7 @@ type WatchPeersResponse struct {
 
 func (x *WatchPeersResponse) Reset() {
 	*x = WatchPeersResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[6]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +1021,7 @@ func (x *WatchPeersResponse) String() string {
 func (*WatchPeersResponse) ProtoMessage() {}
 
 func (x *WatchPeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[6]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +1034,7 @@ func (x *WatchPeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchPeersResponse.ProtoReflect.Descriptor instead.
 func (*WatchPeersResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{6}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchPeersResponse) GetKind() string {
@@ -656,7 +1083,7 @@ type GetPeerRequest struct {
 
 func (x *GetPeerRequest) Reset() {
 	*x = GetPeerRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[7]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +1095,7 @@ func (x *GetPeerRequest) String() string {
 func (*GetPeerRequest) ProtoMessage() {}
 
 func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[7]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +1108,7 @@ func (x *GetPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerRequest.ProtoReflect.Descriptor instead.
 func (*GetPeerRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{7}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetPeerRequest) GetTarget() string {
@@ -701,14 +1128,16 @@ type GetPeerResponse struct {
 	// What went wrong.
 	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	// When the node started, by its own clock.
-	StartTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// The last attempts to get a direct connection to it, the newest last.
+	Attempts      []*Attempt `protobuf:"bytes,5,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPeerResponse) Reset() {
 	*x = GetPeerResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[8]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +1149,7 @@ func (x *GetPeerResponse) String() string {
 func (*GetPeerResponse) ProtoMessage() {}
 
 func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[8]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +1162,7 @@ func (x *GetPeerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeerResponse.ProtoReflect.Descriptor instead.
 func (*GetPeerResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{8}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetPeerResponse) GetPeer() *Peer {
@@ -764,6 +1193,13 @@ func (x *GetPeerResponse) GetStartTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetPeerResponse) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
 // ConnectRequest names a peer, or host:port.
 type ConnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -775,7 +1211,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[9]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +1223,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[9]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +1236,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{9}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConnectRequest) GetTarget() string {
@@ -823,7 +1259,7 @@ type ConnectResponse struct {
 
 func (x *ConnectResponse) Reset() {
 	*x = ConnectResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[10]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1271,7 @@ func (x *ConnectResponse) String() string {
 func (*ConnectResponse) ProtoMessage() {}
 
 func (x *ConnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[10]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1284,7 @@ func (x *ConnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectResponse.ProtoReflect.Descriptor instead.
 func (*ConnectResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{10}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConnectResponse) GetPeer() *Peer {
@@ -876,7 +1312,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[11]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1324,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[11]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1337,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{11}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DisconnectRequest) GetTarget() string {
@@ -922,7 +1358,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[12]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1370,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[12]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1383,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{12}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DisconnectResponse) GetId() string {
@@ -968,7 +1404,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[13]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1416,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[13]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1429,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{13}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ForgetRequest) GetTarget() string {
@@ -1014,7 +1450,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[14]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1462,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[14]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1475,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{14}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ForgetResponse) GetId() string {
@@ -1064,7 +1500,7 @@ type PinNameRequest struct {
 
 func (x *PinNameRequest) Reset() {
 	*x = PinNameRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[15]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1512,7 @@ func (x *PinNameRequest) String() string {
 func (*PinNameRequest) ProtoMessage() {}
 
 func (x *PinNameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[15]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1525,7 @@ func (x *PinNameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinNameRequest.ProtoReflect.Descriptor instead.
 func (*PinNameRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{15}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PinNameRequest) GetTarget() string {
@@ -1124,7 +1560,7 @@ type PinNameResponse struct {
 
 func (x *PinNameResponse) Reset() {
 	*x = PinNameResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[16]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1572,7 @@ func (x *PinNameResponse) String() string {
 func (*PinNameResponse) ProtoMessage() {}
 
 func (x *PinNameResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[16]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1585,7 @@ func (x *PinNameResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinNameResponse.ProtoReflect.Descriptor instead.
 func (*PinNameResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{16}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PinNameResponse) GetId() string {
@@ -1170,7 +1606,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[17]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1618,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[17]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1631,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{17}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PingRequest) GetTarget() string {
@@ -1215,14 +1651,16 @@ type PingResponse struct {
 	// How the connection goes: direct or relay.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
 	// What carries the connection: tcp or quic-v1.
-	Transport     string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
+	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
+	// Who relays the connection; unset when it is direct.
+	Relay         *Sender `protobuf:"bytes,5,opt,name=relay,proto3" json:"relay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[18]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1672,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[18]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1685,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{18}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PingResponse) GetId() string {
@@ -1278,6 +1716,13 @@ func (x *PingResponse) GetTransport() string {
 	return ""
 }
 
+func (x *PingResponse) GetRelay() *Sender {
+	if x != nil {
+		return x.Relay
+	}
+	return nil
+}
+
 // ListServicesRequest names a peer.
 type ListServicesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1289,7 +1734,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[19]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1746,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[19]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1759,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{19}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListServicesRequest) GetTarget() string {
@@ -1337,7 +1782,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[20]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1794,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[20]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1807,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{20}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListServicesResponse) GetId() string {
@@ -1392,7 +1837,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[21]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1849,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[21]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1862,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{21}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Service) GetName() string {
@@ -1449,7 +1894,7 @@ type Method struct {
 
 func (x *Method) Reset() {
 	*x = Method{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[22]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1906,7 @@ func (x *Method) String() string {
 func (*Method) ProtoMessage() {}
 
 func (x *Method) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[22]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1919,7 @@ func (x *Method) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Method.ProtoReflect.Descriptor instead.
 func (*Method) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{22}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Method) GetName() string {
@@ -1515,7 +1960,7 @@ type FindInstancesRequest struct {
 
 func (x *FindInstancesRequest) Reset() {
 	*x = FindInstancesRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[23]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1972,7 @@ func (x *FindInstancesRequest) String() string {
 func (*FindInstancesRequest) ProtoMessage() {}
 
 func (x *FindInstancesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[23]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1985,7 @@ func (x *FindInstancesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindInstancesRequest.ProtoReflect.Descriptor instead.
 func (*FindInstancesRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{23}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FindInstancesRequest) GetService() string {
@@ -1582,7 +2027,7 @@ type FindInstancesResponse struct {
 
 func (x *FindInstancesResponse) Reset() {
 	*x = FindInstancesResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[24]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +2039,7 @@ func (x *FindInstancesResponse) String() string {
 func (*FindInstancesResponse) ProtoMessage() {}
 
 func (x *FindInstancesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[24]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2052,7 @@ func (x *FindInstancesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindInstancesResponse.ProtoReflect.Descriptor instead.
 func (*FindInstancesResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{24}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FindInstancesResponse) GetInstance() *Instance {
@@ -1637,14 +2082,16 @@ type Instance struct {
 	// Until when it is set aside because calls to it failed; unset when it is not.
 	Aside *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=aside,proto3" json:"aside,omitempty"`
 	// Whether it is the node itself.
-	Self          bool `protobuf:"varint,9,opt,name=self,proto3" json:"self,omitempty"`
+	Self bool `protobuf:"varint,9,opt,name=self,proto3" json:"self,omitempty"`
+	// Who relays the connection; unset when it is direct.
+	Relay         *Sender `protobuf:"bytes,10,opt,name=relay,proto3" json:"relay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[25]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +2103,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[25]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +2116,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{25}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Instance) GetService() string {
@@ -1735,6 +2182,13 @@ func (x *Instance) GetSelf() bool {
 	return false
 }
 
+func (x *Instance) GetRelay() *Sender {
+	if x != nil {
+		return x.Relay
+	}
+	return nil
+}
+
 // Sender is who sent something: an ID that was proved, and names for it.
 type Sender struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1750,7 +2204,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[26]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +2216,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[26]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +2229,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{26}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Sender) GetId() string {
@@ -1812,7 +2266,7 @@ type PublishRequest struct {
 
 func (x *PublishRequest) Reset() {
 	*x = PublishRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[27]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +2278,7 @@ func (x *PublishRequest) String() string {
 func (*PublishRequest) ProtoMessage() {}
 
 func (x *PublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[27]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +2291,7 @@ func (x *PublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
 func (*PublishRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{27}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PublishRequest) GetTopic() string {
@@ -1867,7 +2321,7 @@ type PublishResponse struct {
 
 func (x *PublishResponse) Reset() {
 	*x = PublishResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[28]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2333,7 @@ func (x *PublishResponse) String() string {
 func (*PublishResponse) ProtoMessage() {}
 
 func (x *PublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[28]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2346,7 @@ func (x *PublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
 func (*PublishResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{28}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PublishResponse) GetMessages() int64 {
@@ -1920,7 +2374,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[29]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2386,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[29]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2399,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{29}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SubscribeRequest) GetTopic() string {
@@ -1972,7 +2426,7 @@ type SubscribeResponse struct {
 
 func (x *SubscribeResponse) Reset() {
 	*x = SubscribeResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[30]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2438,7 @@ func (x *SubscribeResponse) String() string {
 func (*SubscribeResponse) ProtoMessage() {}
 
 func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[30]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2451,7 @@ func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{30}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubscribeResponse) GetSender() *Sender {
@@ -2045,7 +2499,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[31]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2511,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[31]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2524,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{31}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *QueryRequest) GetTopic() string {
@@ -2118,7 +2572,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[32]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +2584,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[32]
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +2597,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{32}
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *QueryResponse) GetSender() *Sender {
@@ -2179,7 +2633,7 @@ var File_cmd_p2p_internal_control_control_proto protoreflect.FileDescriptor
 const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\n" +
 	"&cmd/p2p/internal/control/control.proto\x12\x0ep2p.control.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xeb\x02\n" +
+	"\rStatusRequest\"\xc7\x03\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2195,7 +2649,33 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	" \x01(\x05R\tneighbors\x12\x1c\n" +
 	"\tconnected\x18\v \x01(\x05R\tconnected\x12\x14\n" +
 	"\x05known\x18\f \x01(\x05R\x05known\x12\x1c\n" +
-	"\tdiagnosis\x18\r \x03(\tR\tdiagnosis\"\xf5\x02\n" +
+	"\tdiagnosis\x18\r \x03(\tR\tdiagnosis\x12\x18\n" +
+	"\aprofile\x18\x0e \x01(\tR\aprofile\x12@\n" +
+	"\freachability\x18\x0f \x01(\v2\x1c.p2p.control.v1.ReachabilityR\freachability\"\xe9\x01\n" +
+	"\fReachability\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1f\n" +
+	"\vudp_mapping\x18\x02 \x01(\tR\n" +
+	"udpMapping\x12\x1f\n" +
+	"\vtcp_mapping\x18\x03 \x01(\tR\n" +
+	"tcpMapping\x12\x1c\n" +
+	"\tfiltering\x18\x04 \x01(\tR\tfiltering\x12\x1a\n" +
+	"\bobserved\x18\x05 \x03(\tR\bobserved\x12\x18\n" +
+	"\areached\x18\x06 \x03(\tR\areached\x12-\n" +
+	"\x06relays\x18\a \x03(\v2\x15.p2p.control.v1.RelayR\x06relays\"\x98\x03\n" +
+	"\x05Relay\x12*\n" +
+	"\x04peer\x18\x01 \x01(\v2\x16.p2p.control.v1.SenderR\x04peer\x12\x14\n" +
+	"\x05addrs\x18\x02 \x03(\tR\x05addrs\x12\x1c\n" +
+	"\tconnected\x18\x03 \x03(\tR\tconnected\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
+	"\x03rtt\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x1a\n" +
+	"\breserved\x18\x06 \x01(\bR\breserved\x124\n" +
+	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x1d\n" +
+	"\n" +
+	"limit_data\x18\b \x01(\x04R\tlimitData\x12@\n" +
+	"\x0elimit_duration\x18\t \x01(\v2\x19.google.protobuf.DurationR\rlimitDuration\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\n" +
+	" \x01(\tR\tlastError\"\xfd\x03\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -2212,7 +2692,23 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\aversion\x18\v \x01(\tR\aversion\x120\n" +
 	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1d\n" +
 	"\n" +
-	"last_error\x18\r \x01(\tR\tlastError\"9\n" +
+	"last_error\x18\r \x01(\tR\tlastError\x12,\n" +
+	"\x05relay\x18\x0e \x01(\v2\x16.p2p.control.v1.SenderR\x05relay\x129\n" +
+	"\n" +
+	"path_since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tpathSince\x12\x1d\n" +
+	"\n" +
+	"not_direct\x18\x10 \x01(\tR\tnotDirect\"\xb9\x01\n" +
+	"\aAttempt\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12-\n" +
+	"\x04took\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12%\n" +
+	"\x03met\x18\x04 \x03(\v2\x13.p2p.control.v1.MetR\x03met\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"p\n" +
+	"\x03Met\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x10\n" +
+	"\x03how\x18\x02 \x01(\tR\x03how\x12-\n" +
+	"\x04took\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"9\n" +
 	"\x10ListPeersRequest\x12%\n" +
 	"\x0eneighbors_only\x18\x01 \x01(\bR\rneighborsOnly\"?\n" +
 	"\x11ListPeersResponse\x12*\n" +
@@ -2226,13 +2722,14 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\tR\x05error\x12.\n" +
 	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"(\n" +
 	"\x0eGetPeerRequest\x12\x16\n" +
-	"\x06target\x18\x01 \x01(\tR\x06target\"\xa8\x01\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\"\xdd\x01\n" +
 	"\x0fGetPeerResponse\x12(\n" +
 	"\x04peer\x18\x01 \x01(\v2\x14.p2p.control.v1.PeerR\x04peer\x12\x1a\n" +
 	"\banswered\x18\x02 \x01(\bR\banswered\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x129\n" +
 	"\n" +
-	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\"(\n" +
+	"start_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x123\n" +
+	"\battempts\x18\x05 \x03(\v2\x17.p2p.control.v1.AttemptR\battempts\"(\n" +
 	"\x0eConnectRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\"h\n" +
 	"\x0fConnectResponse\x12(\n" +
@@ -2253,12 +2750,13 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\x0fPinNameResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"%\n" +
 	"\vPingRequest\x12\x16\n" +
-	"\x06target\x18\x01 \x01(\tR\x06target\"}\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\"\xab\x01\n" +
 	"\fPingResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\x03rtt\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x12\n" +
 	"\x04path\x18\x03 \x01(\tR\x04path\x12\x1c\n" +
-	"\ttransport\x18\x04 \x01(\tR\ttransport\"-\n" +
+	"\ttransport\x18\x04 \x01(\tR\ttransport\x12,\n" +
+	"\x05relay\x18\x05 \x01(\v2\x16.p2p.control.v1.SenderR\x05relay\"-\n" +
 	"\x13ListServicesRequest\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\"[\n" +
 	"\x14ListServicesResponse\x12\x0e\n" +
@@ -2278,7 +2776,7 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\n" +
 	"ask_health\x18\x04 \x01(\bR\taskHealth\"M\n" +
 	"\x15FindInstancesResponse\x124\n" +
-	"\binstance\x18\x01 \x01(\v2\x18.p2p.control.v1.InstanceR\binstance\"\xa0\x02\n" +
+	"\binstance\x18\x01 \x01(\v2\x18.p2p.control.v1.InstanceR\binstance\"\xce\x02\n" +
 	"\bInstance\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12*\n" +
 	"\x04peer\x18\x02 \x01(\v2\x16.p2p.control.v1.SenderR\x04peer\x12\x12\n" +
@@ -2288,7 +2786,9 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\x03rtt\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x1b\n" +
 	"\tin_flight\x18\a \x01(\x05R\binFlight\x120\n" +
 	"\x05aside\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05aside\x12\x12\n" +
-	"\x04self\x18\t \x01(\bR\x04self\"M\n" +
+	"\x04self\x18\t \x01(\bR\x04self\x12,\n" +
+	"\x05relay\x18\n" +
+	" \x01(\v2\x16.p2p.control.v1.SenderR\x05relay\"M\n" +
 	"\x06Sender\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -2353,104 +2853,124 @@ func file_cmd_p2p_internal_control_control_proto_rawDescGZIP() []byte {
 }
 
 var file_cmd_p2p_internal_control_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_cmd_p2p_internal_control_control_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_cmd_p2p_internal_control_control_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_cmd_p2p_internal_control_control_proto_goTypes = []any{
 	(Search)(0),                   // 0: p2p.control.v1.Search
 	(*StatusRequest)(nil),         // 1: p2p.control.v1.StatusRequest
 	(*StatusResponse)(nil),        // 2: p2p.control.v1.StatusResponse
-	(*Peer)(nil),                  // 3: p2p.control.v1.Peer
-	(*ListPeersRequest)(nil),      // 4: p2p.control.v1.ListPeersRequest
-	(*ListPeersResponse)(nil),     // 5: p2p.control.v1.ListPeersResponse
-	(*WatchPeersRequest)(nil),     // 6: p2p.control.v1.WatchPeersRequest
-	(*WatchPeersResponse)(nil),    // 7: p2p.control.v1.WatchPeersResponse
-	(*GetPeerRequest)(nil),        // 8: p2p.control.v1.GetPeerRequest
-	(*GetPeerResponse)(nil),       // 9: p2p.control.v1.GetPeerResponse
-	(*ConnectRequest)(nil),        // 10: p2p.control.v1.ConnectRequest
-	(*ConnectResponse)(nil),       // 11: p2p.control.v1.ConnectResponse
-	(*DisconnectRequest)(nil),     // 12: p2p.control.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),    // 13: p2p.control.v1.DisconnectResponse
-	(*ForgetRequest)(nil),         // 14: p2p.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 15: p2p.control.v1.ForgetResponse
-	(*PinNameRequest)(nil),        // 16: p2p.control.v1.PinNameRequest
-	(*PinNameResponse)(nil),       // 17: p2p.control.v1.PinNameResponse
-	(*PingRequest)(nil),           // 18: p2p.control.v1.PingRequest
-	(*PingResponse)(nil),          // 19: p2p.control.v1.PingResponse
-	(*ListServicesRequest)(nil),   // 20: p2p.control.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),  // 21: p2p.control.v1.ListServicesResponse
-	(*Service)(nil),               // 22: p2p.control.v1.Service
-	(*Method)(nil),                // 23: p2p.control.v1.Method
-	(*FindInstancesRequest)(nil),  // 24: p2p.control.v1.FindInstancesRequest
-	(*FindInstancesResponse)(nil), // 25: p2p.control.v1.FindInstancesResponse
-	(*Instance)(nil),              // 26: p2p.control.v1.Instance
-	(*Sender)(nil),                // 27: p2p.control.v1.Sender
-	(*PublishRequest)(nil),        // 28: p2p.control.v1.PublishRequest
-	(*PublishResponse)(nil),       // 29: p2p.control.v1.PublishResponse
-	(*SubscribeRequest)(nil),      // 30: p2p.control.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),     // 31: p2p.control.v1.SubscribeResponse
-	(*QueryRequest)(nil),          // 32: p2p.control.v1.QueryRequest
-	(*QueryResponse)(nil),         // 33: p2p.control.v1.QueryResponse
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
-	(*anypb.Any)(nil),             // 36: google.protobuf.Any
+	(*Reachability)(nil),          // 3: p2p.control.v1.Reachability
+	(*Relay)(nil),                 // 4: p2p.control.v1.Relay
+	(*Peer)(nil),                  // 5: p2p.control.v1.Peer
+	(*Attempt)(nil),               // 6: p2p.control.v1.Attempt
+	(*Met)(nil),                   // 7: p2p.control.v1.Met
+	(*ListPeersRequest)(nil),      // 8: p2p.control.v1.ListPeersRequest
+	(*ListPeersResponse)(nil),     // 9: p2p.control.v1.ListPeersResponse
+	(*WatchPeersRequest)(nil),     // 10: p2p.control.v1.WatchPeersRequest
+	(*WatchPeersResponse)(nil),    // 11: p2p.control.v1.WatchPeersResponse
+	(*GetPeerRequest)(nil),        // 12: p2p.control.v1.GetPeerRequest
+	(*GetPeerResponse)(nil),       // 13: p2p.control.v1.GetPeerResponse
+	(*ConnectRequest)(nil),        // 14: p2p.control.v1.ConnectRequest
+	(*ConnectResponse)(nil),       // 15: p2p.control.v1.ConnectResponse
+	(*DisconnectRequest)(nil),     // 16: p2p.control.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),    // 17: p2p.control.v1.DisconnectResponse
+	(*ForgetRequest)(nil),         // 18: p2p.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 19: p2p.control.v1.ForgetResponse
+	(*PinNameRequest)(nil),        // 20: p2p.control.v1.PinNameRequest
+	(*PinNameResponse)(nil),       // 21: p2p.control.v1.PinNameResponse
+	(*PingRequest)(nil),           // 22: p2p.control.v1.PingRequest
+	(*PingResponse)(nil),          // 23: p2p.control.v1.PingResponse
+	(*ListServicesRequest)(nil),   // 24: p2p.control.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),  // 25: p2p.control.v1.ListServicesResponse
+	(*Service)(nil),               // 26: p2p.control.v1.Service
+	(*Method)(nil),                // 27: p2p.control.v1.Method
+	(*FindInstancesRequest)(nil),  // 28: p2p.control.v1.FindInstancesRequest
+	(*FindInstancesResponse)(nil), // 29: p2p.control.v1.FindInstancesResponse
+	(*Instance)(nil),              // 30: p2p.control.v1.Instance
+	(*Sender)(nil),                // 31: p2p.control.v1.Sender
+	(*PublishRequest)(nil),        // 32: p2p.control.v1.PublishRequest
+	(*PublishResponse)(nil),       // 33: p2p.control.v1.PublishResponse
+	(*SubscribeRequest)(nil),      // 34: p2p.control.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 35: p2p.control.v1.SubscribeResponse
+	(*QueryRequest)(nil),          // 36: p2p.control.v1.QueryRequest
+	(*QueryResponse)(nil),         // 37: p2p.control.v1.QueryResponse
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(*anypb.Any)(nil),             // 40: google.protobuf.Any
 }
 var file_cmd_p2p_internal_control_control_proto_depIdxs = []int32{
-	34, // 0: p2p.control.v1.StatusResponse.start_time:type_name -> google.protobuf.Timestamp
-	35, // 1: p2p.control.v1.Peer.rtt:type_name -> google.protobuf.Duration
-	34, // 2: p2p.control.v1.Peer.since:type_name -> google.protobuf.Timestamp
-	3,  // 3: p2p.control.v1.ListPeersResponse.peers:type_name -> p2p.control.v1.Peer
-	3,  // 4: p2p.control.v1.WatchPeersResponse.peer:type_name -> p2p.control.v1.Peer
-	34, // 5: p2p.control.v1.WatchPeersResponse.time:type_name -> google.protobuf.Timestamp
-	3,  // 6: p2p.control.v1.GetPeerResponse.peer:type_name -> p2p.control.v1.Peer
-	34, // 7: p2p.control.v1.GetPeerResponse.start_time:type_name -> google.protobuf.Timestamp
-	3,  // 8: p2p.control.v1.ConnectResponse.peer:type_name -> p2p.control.v1.Peer
-	35, // 9: p2p.control.v1.ConnectResponse.rtt:type_name -> google.protobuf.Duration
-	35, // 10: p2p.control.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
-	22, // 11: p2p.control.v1.ListServicesResponse.services:type_name -> p2p.control.v1.Service
-	23, // 12: p2p.control.v1.Service.methods:type_name -> p2p.control.v1.Method
-	0,  // 13: p2p.control.v1.FindInstancesRequest.search:type_name -> p2p.control.v1.Search
-	26, // 14: p2p.control.v1.FindInstancesResponse.instance:type_name -> p2p.control.v1.Instance
-	27, // 15: p2p.control.v1.Instance.peer:type_name -> p2p.control.v1.Sender
-	35, // 16: p2p.control.v1.Instance.rtt:type_name -> google.protobuf.Duration
-	34, // 17: p2p.control.v1.Instance.aside:type_name -> google.protobuf.Timestamp
-	27, // 18: p2p.control.v1.SubscribeResponse.sender:type_name -> p2p.control.v1.Sender
-	36, // 19: p2p.control.v1.SubscribeResponse.body:type_name -> google.protobuf.Any
-	34, // 20: p2p.control.v1.SubscribeResponse.time:type_name -> google.protobuf.Timestamp
-	35, // 21: p2p.control.v1.QueryRequest.timeout:type_name -> google.protobuf.Duration
-	27, // 22: p2p.control.v1.QueryResponse.sender:type_name -> p2p.control.v1.Sender
-	36, // 23: p2p.control.v1.QueryResponse.body:type_name -> google.protobuf.Any
-	1,  // 24: p2p.control.v1.ControlService.Status:input_type -> p2p.control.v1.StatusRequest
-	4,  // 25: p2p.control.v1.ControlService.ListPeers:input_type -> p2p.control.v1.ListPeersRequest
-	6,  // 26: p2p.control.v1.ControlService.WatchPeers:input_type -> p2p.control.v1.WatchPeersRequest
-	8,  // 27: p2p.control.v1.ControlService.GetPeer:input_type -> p2p.control.v1.GetPeerRequest
-	10, // 28: p2p.control.v1.ControlService.Connect:input_type -> p2p.control.v1.ConnectRequest
-	12, // 29: p2p.control.v1.ControlService.Disconnect:input_type -> p2p.control.v1.DisconnectRequest
-	14, // 30: p2p.control.v1.ControlService.Forget:input_type -> p2p.control.v1.ForgetRequest
-	16, // 31: p2p.control.v1.ControlService.PinName:input_type -> p2p.control.v1.PinNameRequest
-	18, // 32: p2p.control.v1.ControlService.Ping:input_type -> p2p.control.v1.PingRequest
-	20, // 33: p2p.control.v1.ControlService.ListServices:input_type -> p2p.control.v1.ListServicesRequest
-	24, // 34: p2p.control.v1.ControlService.FindInstances:input_type -> p2p.control.v1.FindInstancesRequest
-	28, // 35: p2p.control.v1.ControlService.Publish:input_type -> p2p.control.v1.PublishRequest
-	30, // 36: p2p.control.v1.ControlService.Subscribe:input_type -> p2p.control.v1.SubscribeRequest
-	32, // 37: p2p.control.v1.ControlService.Query:input_type -> p2p.control.v1.QueryRequest
-	2,  // 38: p2p.control.v1.ControlService.Status:output_type -> p2p.control.v1.StatusResponse
-	5,  // 39: p2p.control.v1.ControlService.ListPeers:output_type -> p2p.control.v1.ListPeersResponse
-	7,  // 40: p2p.control.v1.ControlService.WatchPeers:output_type -> p2p.control.v1.WatchPeersResponse
-	9,  // 41: p2p.control.v1.ControlService.GetPeer:output_type -> p2p.control.v1.GetPeerResponse
-	11, // 42: p2p.control.v1.ControlService.Connect:output_type -> p2p.control.v1.ConnectResponse
-	13, // 43: p2p.control.v1.ControlService.Disconnect:output_type -> p2p.control.v1.DisconnectResponse
-	15, // 44: p2p.control.v1.ControlService.Forget:output_type -> p2p.control.v1.ForgetResponse
-	17, // 45: p2p.control.v1.ControlService.PinName:output_type -> p2p.control.v1.PinNameResponse
-	19, // 46: p2p.control.v1.ControlService.Ping:output_type -> p2p.control.v1.PingResponse
-	21, // 47: p2p.control.v1.ControlService.ListServices:output_type -> p2p.control.v1.ListServicesResponse
-	25, // 48: p2p.control.v1.ControlService.FindInstances:output_type -> p2p.control.v1.FindInstancesResponse
-	29, // 49: p2p.control.v1.ControlService.Publish:output_type -> p2p.control.v1.PublishResponse
-	31, // 50: p2p.control.v1.ControlService.Subscribe:output_type -> p2p.control.v1.SubscribeResponse
-	33, // 51: p2p.control.v1.ControlService.Query:output_type -> p2p.control.v1.QueryResponse
-	38, // [38:52] is the sub-list for method output_type
-	24, // [24:38] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	38, // 0: p2p.control.v1.StatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	3,  // 1: p2p.control.v1.StatusResponse.reachability:type_name -> p2p.control.v1.Reachability
+	4,  // 2: p2p.control.v1.Reachability.relays:type_name -> p2p.control.v1.Relay
+	31, // 3: p2p.control.v1.Relay.peer:type_name -> p2p.control.v1.Sender
+	38, // 4: p2p.control.v1.Relay.since:type_name -> google.protobuf.Timestamp
+	39, // 5: p2p.control.v1.Relay.rtt:type_name -> google.protobuf.Duration
+	38, // 6: p2p.control.v1.Relay.expires:type_name -> google.protobuf.Timestamp
+	39, // 7: p2p.control.v1.Relay.limit_duration:type_name -> google.protobuf.Duration
+	39, // 8: p2p.control.v1.Peer.rtt:type_name -> google.protobuf.Duration
+	38, // 9: p2p.control.v1.Peer.since:type_name -> google.protobuf.Timestamp
+	31, // 10: p2p.control.v1.Peer.relay:type_name -> p2p.control.v1.Sender
+	38, // 11: p2p.control.v1.Peer.path_since:type_name -> google.protobuf.Timestamp
+	38, // 12: p2p.control.v1.Attempt.time:type_name -> google.protobuf.Timestamp
+	39, // 13: p2p.control.v1.Attempt.took:type_name -> google.protobuf.Duration
+	7,  // 14: p2p.control.v1.Attempt.met:type_name -> p2p.control.v1.Met
+	39, // 15: p2p.control.v1.Met.took:type_name -> google.protobuf.Duration
+	5,  // 16: p2p.control.v1.ListPeersResponse.peers:type_name -> p2p.control.v1.Peer
+	5,  // 17: p2p.control.v1.WatchPeersResponse.peer:type_name -> p2p.control.v1.Peer
+	38, // 18: p2p.control.v1.WatchPeersResponse.time:type_name -> google.protobuf.Timestamp
+	5,  // 19: p2p.control.v1.GetPeerResponse.peer:type_name -> p2p.control.v1.Peer
+	38, // 20: p2p.control.v1.GetPeerResponse.start_time:type_name -> google.protobuf.Timestamp
+	6,  // 21: p2p.control.v1.GetPeerResponse.attempts:type_name -> p2p.control.v1.Attempt
+	5,  // 22: p2p.control.v1.ConnectResponse.peer:type_name -> p2p.control.v1.Peer
+	39, // 23: p2p.control.v1.ConnectResponse.rtt:type_name -> google.protobuf.Duration
+	39, // 24: p2p.control.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
+	31, // 25: p2p.control.v1.PingResponse.relay:type_name -> p2p.control.v1.Sender
+	26, // 26: p2p.control.v1.ListServicesResponse.services:type_name -> p2p.control.v1.Service
+	27, // 27: p2p.control.v1.Service.methods:type_name -> p2p.control.v1.Method
+	0,  // 28: p2p.control.v1.FindInstancesRequest.search:type_name -> p2p.control.v1.Search
+	30, // 29: p2p.control.v1.FindInstancesResponse.instance:type_name -> p2p.control.v1.Instance
+	31, // 30: p2p.control.v1.Instance.peer:type_name -> p2p.control.v1.Sender
+	39, // 31: p2p.control.v1.Instance.rtt:type_name -> google.protobuf.Duration
+	38, // 32: p2p.control.v1.Instance.aside:type_name -> google.protobuf.Timestamp
+	31, // 33: p2p.control.v1.Instance.relay:type_name -> p2p.control.v1.Sender
+	31, // 34: p2p.control.v1.SubscribeResponse.sender:type_name -> p2p.control.v1.Sender
+	40, // 35: p2p.control.v1.SubscribeResponse.body:type_name -> google.protobuf.Any
+	38, // 36: p2p.control.v1.SubscribeResponse.time:type_name -> google.protobuf.Timestamp
+	39, // 37: p2p.control.v1.QueryRequest.timeout:type_name -> google.protobuf.Duration
+	31, // 38: p2p.control.v1.QueryResponse.sender:type_name -> p2p.control.v1.Sender
+	40, // 39: p2p.control.v1.QueryResponse.body:type_name -> google.protobuf.Any
+	1,  // 40: p2p.control.v1.ControlService.Status:input_type -> p2p.control.v1.StatusRequest
+	8,  // 41: p2p.control.v1.ControlService.ListPeers:input_type -> p2p.control.v1.ListPeersRequest
+	10, // 42: p2p.control.v1.ControlService.WatchPeers:input_type -> p2p.control.v1.WatchPeersRequest
+	12, // 43: p2p.control.v1.ControlService.GetPeer:input_type -> p2p.control.v1.GetPeerRequest
+	14, // 44: p2p.control.v1.ControlService.Connect:input_type -> p2p.control.v1.ConnectRequest
+	16, // 45: p2p.control.v1.ControlService.Disconnect:input_type -> p2p.control.v1.DisconnectRequest
+	18, // 46: p2p.control.v1.ControlService.Forget:input_type -> p2p.control.v1.ForgetRequest
+	20, // 47: p2p.control.v1.ControlService.PinName:input_type -> p2p.control.v1.PinNameRequest
+	22, // 48: p2p.control.v1.ControlService.Ping:input_type -> p2p.control.v1.PingRequest
+	24, // 49: p2p.control.v1.ControlService.ListServices:input_type -> p2p.control.v1.ListServicesRequest
+	28, // 50: p2p.control.v1.ControlService.FindInstances:input_type -> p2p.control.v1.FindInstancesRequest
+	32, // 51: p2p.control.v1.ControlService.Publish:input_type -> p2p.control.v1.PublishRequest
+	34, // 52: p2p.control.v1.ControlService.Subscribe:input_type -> p2p.control.v1.SubscribeRequest
+	36, // 53: p2p.control.v1.ControlService.Query:input_type -> p2p.control.v1.QueryRequest
+	2,  // 54: p2p.control.v1.ControlService.Status:output_type -> p2p.control.v1.StatusResponse
+	9,  // 55: p2p.control.v1.ControlService.ListPeers:output_type -> p2p.control.v1.ListPeersResponse
+	11, // 56: p2p.control.v1.ControlService.WatchPeers:output_type -> p2p.control.v1.WatchPeersResponse
+	13, // 57: p2p.control.v1.ControlService.GetPeer:output_type -> p2p.control.v1.GetPeerResponse
+	15, // 58: p2p.control.v1.ControlService.Connect:output_type -> p2p.control.v1.ConnectResponse
+	17, // 59: p2p.control.v1.ControlService.Disconnect:output_type -> p2p.control.v1.DisconnectResponse
+	19, // 60: p2p.control.v1.ControlService.Forget:output_type -> p2p.control.v1.ForgetResponse
+	21, // 61: p2p.control.v1.ControlService.PinName:output_type -> p2p.control.v1.PinNameResponse
+	23, // 62: p2p.control.v1.ControlService.Ping:output_type -> p2p.control.v1.PingResponse
+	25, // 63: p2p.control.v1.ControlService.ListServices:output_type -> p2p.control.v1.ListServicesResponse
+	29, // 64: p2p.control.v1.ControlService.FindInstances:output_type -> p2p.control.v1.FindInstancesResponse
+	33, // 65: p2p.control.v1.ControlService.Publish:output_type -> p2p.control.v1.PublishResponse
+	35, // 66: p2p.control.v1.ControlService.Subscribe:output_type -> p2p.control.v1.SubscribeResponse
+	37, // 67: p2p.control.v1.ControlService.Query:output_type -> p2p.control.v1.QueryResponse
+	54, // [54:68] is the sub-list for method output_type
+	40, // [40:54] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_cmd_p2p_internal_control_control_proto_init() }
@@ -2464,7 +2984,7 @@ func file_cmd_p2p_internal_control_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cmd_p2p_internal_control_control_proto_rawDesc), len(file_cmd_p2p_internal_control_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -134,6 +134,9 @@ func (f *finding) send(service string, i p2p.Instance) {
 	if out.Path == "" {
 		out.Path = p.GetPath()
 	}
+	if out.GetPath() == p.GetPath() {
+		out.Relay = p.GetRelay()
+	}
 	if out.Rtt = p.GetRtt(); i.RTT > 0 {
 		out.Rtt = durationpb.New(i.RTT)
 	}

@@ -10,11 +10,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
@@ -30,9 +32,10 @@ func (s *Server) Status(context.Context, *StatusRequest) (*StatusResponse, error
 	res := &StatusResponse{
 		Id: c.Node.ID().String(), Name: c.Name, Version: c.Version, Network: c.Network, Home: c.Home,
 		Share: c.Share(), Access: c.Access(), StartTime: timestamppb.New(c.Started), Diagnosis: c.Diagnose(),
+		Addrs: texts(c.Node.Addrs()), Profile: c.Profile,
 	}
-	for _, a := range c.Node.Addrs() {
-		res.Addrs = append(res.Addrs, a.String())
+	if c.Profile != "lan" {
+		res.Reachability = s.reachability()
 	}
 	for _, p := range s.others() {
 		res.Known++
@@ -57,11 +60,15 @@ func (s *Server) others() []p2p.PeerInfo {
 // ListPeers implements ControlServiceServer.
 func (s *Server) ListPeers(_ context.Context, req *ListPeersRequest) (*ListPeersResponse, error) {
 	res := &ListPeersResponse{}
+	var relays []*Sender
 	for _, p := range s.others() {
 		if !req.GetNeighborsOnly() || p.State == p2p.StateNeighbor {
-			res.Peers = append(res.Peers, s.peer(p))
+			out := peerOf(p)
+			res.Peers = append(res.Peers, out)
+			relays = append(relays, out.GetRelay())
 		}
 	}
+	s.name(relays...)
 	return res, nil
 }
 
@@ -111,7 +118,8 @@ func (s *Server) GetPeer(ctx context.Context, req *GetPeerRequest) (*GetPeerResp
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info, err := nodeinfo.Get(ctx, s.cfg.Node.Peer(t.dial))
-	res := &GetPeerResponse{Peer: s.find(t.id), Answered: err == nil}
+	known := s.info(t.id)
+	res := &GetPeerResponse{Peer: s.peer(known), Answered: err == nil, Attempts: attemptsOf(known.Attempts)}
 	if err != nil {
 		res.Error = plain(err).Error()
 		return res, nil
@@ -129,13 +137,16 @@ func (s *Server) GetPeer(ctx context.Context, req *GetPeerRequest) (*GetPeerResp
 }
 
 // find describes a peer, known or not.
-func (s *Server) find(id peer.ID) *Peer {
+func (s *Server) find(id peer.ID) *Peer { return s.peer(s.info(id)) }
+
+// info is what the node knows of a peer, known or not.
+func (s *Server) info(id peer.ID) p2p.PeerInfo {
 	for _, p := range s.cfg.Node.Peers() {
 		if p.ID == id {
-			return s.peer(p)
+			return p
 		}
 	}
-	return s.peer(p2p.PeerInfo{ID: id})
+	return p2p.PeerInfo{ID: id}
 }
 
 // Connect implements ControlServiceServer.
@@ -225,30 +236,48 @@ func (s *Server) Ping(ctx context.Context, req *PingRequest) (*PingResponse, err
 	if err != nil {
 		return nil, err
 	}
-	rtt, err := nodeinfo.Ping(ctx, s.cfg.Node.Peer(t.dial))
+	taken := pathTaken{ClientConnInterface: s.cfg.Node.Peer(t.dial)}
+	rtt, err := nodeinfo.Ping(ctx, &taken)
 	if err != nil {
 		return nil, plain(err)
 	}
-	p := s.find(t.id)
-	return &PingResponse{Id: p.GetId(), Rtt: durationpb.New(rtt), Path: p.GetPath(), Transport: p.GetTransport()}, nil
+	at := taken.path()
+	res := &PingResponse{Id: t.id.String(), Rtt: durationpb.New(rtt), Path: string(at.Path), Transport: at.Transport, Relay: relaySender(at.Relay)}
+	s.name(res.GetRelay())
+	return res, nil
+}
+
+// pathTaken is a connection that knows which path its last call took: the best one may be another by now.
+type pathTaken struct {
+	grpc.ClientConnInterface
+	peer grpcpeer.Peer
+}
+
+// Invoke implements [grpc.ClientConnInterface].
+func (p *pathTaken) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return p.ClientConnInterface.Invoke(ctx, method, args, reply, append(opts, grpc.Peer(&p.peer))...)
+}
+
+func (p *pathTaken) path() grpcstream.Peer {
+	info, _ := p.peer.AuthInfo.(grpcstream.AuthInfo)
+	return info.Peer
 }
 
 // peer puts what is known of a peer into its message.
 func (s *Server) peer(p p2p.PeerInfo) *Peer {
-	out := &Peer{
+	out := peerOf(p)
+	s.name(out.GetRelay())
+	return out
+}
+
+// peerOf is peer without the name of a relay.
+func peerOf(p p2p.PeerInfo) *Peer {
+	return &Peer{
 		Id: p.ID.String(), Name: p.Name, PinnedName: p.Pinned, State: string(p.State),
 		Path: p.Path, Transport: p.Transport, Services: p.Services, Source: p.Source, Version: p.Version, LastError: p.LastError,
+		Addrs: texts(p.Addrs), Rtt: lengthOf(p.RTT), Since: momentOf(p.Since), PathSince: momentOf(p.PathSince), NotDirect: p.NotDirect,
+		Relay: relaySender(p.Relay),
 	}
-	for _, a := range p.Addrs {
-		out.Addrs = append(out.Addrs, a.String())
-	}
-	if p.RTT > 0 {
-		out.Rtt = durationpb.New(p.RTT)
-	}
-	if !p.Since.IsZero() {
-		out.Since = timestamppb.New(p.Since)
-	}
-	return out
 }
 
 // plain makes a status of an error, with the peer's status if there is one.

@@ -29,6 +29,7 @@ type Config struct {
 	Version  string          // of the command
 	Network  string          // the network's name
 	Home     string          // the node's folder
+	Profile  string          // lan, wan or relay
 	Access   func() string   // who may connect and call
 	Started  time.Time       // when the node started
 	Share    func() string   // the address to give away
