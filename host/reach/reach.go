@@ -7,6 +7,17 @@
 // directly, as often as that takes, and says what each attempt met.
 //
 // It contacts the relays that it was given, and peers that are connected through a relay already: nobody else.
+//
+// # Trust
+//
+// A relay is believed in what it sees this host's address to be; it carries the connections anyway. A peer is believed
+// in where it may be reached: this host then sends it packets there. So addresses are exchanged with peers that
+// [Config.Allow] lets in, on relayed connections only, which prove who the peer is; few are taken, of few hosts; none is
+// of loopback, multicast or a cloud's metadata, and each must reach at least as far as the relay's own address on the
+// connection it came over. Private addresses are told, and dialed, beyond that only when both sides show one public
+// IP address, and then a peer can have this host dial into its own network; what answered there is not told to it. How
+// often a peer may begin an exchange is bounded: with the figures in this package it can make the host send some 10 kB a
+// second to addresses of its choice.
 package reach
 
 import (
@@ -14,8 +25,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,7 +45,8 @@ type Config struct {
 	Relays []peer.AddrInfo
 	// Network names the network whose peers exchange addresses: it is part of the protocol's ID. It must not be empty.
 	Network string
-	// Allow says with whom addresses are exchanged; nil: with every peer that is connected. It must not block.
+	// Allow says with whom addresses are exchanged; nil: with every peer that is connected. It must neither block nor
+	// call the Reach.
 	Allow func(peer.ID) bool
 	// Logger takes Info for what a person wants to see of a running node and Debug for the rest; nil: slog.Default().
 	Logger *slog.Logger
@@ -42,10 +57,19 @@ type Config struct {
 // Reach keeps one host reachable. Its methods may be called concurrently, before, while and after Run.
 type Reach struct {
 	h        corehost.Host
-	cfg      Config
 	log      *slog.Logger
 	protocol protocol.ID
+	metrics  *metrics
 	changes  feed.Feed[struct{}]
+	wake     chan struct{} // the loop has something to look at
+
+	mu      sync.Mutex
+	core    *core
+	begun   bool
+	serve   func(network.Stream)        // an exchange that a peer begins; nil while not running
+	conns   map[string]network.Conn     // by ID
+	giveUps map[peer.ID]func()          // end the exchange that this host began
+	waiting map[peer.ID][]chan struct{} // closed when there is a direct connection
 }
 
 // Protocol returns the ID of the protocol by which the peers of a network agree on a direct connection.
@@ -53,48 +77,55 @@ func Protocol(network string) protocol.ID {
 	return protocol.ID("/p2p/" + network + "/direct/1.0.0")
 }
 
-// New returns a Reach of h. It sets the handler of [Protocol] and starts nothing; until Run the handler refuses. It
-// fails when the configuration names a relay without an ID, or the host itself as a relay.
+// New returns a Reach of h, which must have been built by [host.New] with WAN. It sets the handler of [Protocol] and
+// starts nothing; while Run does not run, the handler refuses. It fails when the configuration names no network, a relay
+// without an ID or address, or the host itself as a relay.
 func New(h corehost.Host, cfg Config) (*Reach, error) {
 	if cfg.Network == "" {
 		return nil, errors.New("reach: the configuration names no network")
 	}
 	for _, r := range cfg.Relays {
-		if err := r.ID.Validate(); err != nil {
-			return nil, fmt.Errorf("reach: relay %v: it has no peer ID: write ID@host:port", r.Addrs)
-		}
-		if r.ID == h.ID() {
+		switch {
+		case r.ID.Validate() != nil:
+			return nil, fmt.Errorf("reach: relay %v has no peer ID: write ID@host:port", r.Addrs)
+		case r.ID == h.ID():
 			return nil, fmt.Errorf("reach: relay %s is this host itself: name another one", r.ID)
+		case len(r.Addrs) == 0:
+			return nil, fmt.Errorf("reach: relay %s has no address: write %s@host:port", r.ID, r.ID)
 		}
+	}
+	m, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("reach: %w", err)
 	}
 	log := cfg.Logger
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Reach{h: h, cfg: cfg, log: log, protocol: Protocol(cfg.Network)}, nil
+	r := &Reach{
+		h: h, log: log, protocol: Protocol(cfg.Network), metrics: m,
+		wake:    make(chan struct{}, 1),
+		core:    newCore(cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
+		conns:   map[string]network.Conn{},
+		giveUps: map[peer.ID]func(){},
+		waiting: map[peer.ID][]chan struct{}{},
+	}
+	h.SetStreamHandler(r.protocol, r.handle)
+	return r, nil
 }
 
-// Run keeps the host reachable until ctx ends, and returns nil then. It leaves the connections open: they end with the
-// host. It may be called once.
-func (r *Reach) Run(ctx context.Context) error {
-	defer r.changes.Close()
-	<-ctx.Done()
-	return nil
+// handle takes a stream of the protocol.
+func (r *Reach) handle(s network.Stream) {
+	r.mu.Lock()
+	serve := r.serve
+	r.mu.Unlock()
+	if serve == nil {
+		_ = s.Reset()
+		return
+	}
+	serve(s)
 }
-
-// Status returns how the host can be reached now.
-func (r *Reach) Status() Status { return Status{} }
-
-// Attempts returns the last attempts to get a direct connection to p, the newest last, at most [MaxAttempts].
-func (r *Reach) Attempts(p peer.ID) []Attempt { return nil }
-
-// WhyRelayed says in one line, for a person, why p is connected through a relay only. It is empty when p is connected
-// directly or not at all.
-func (r *Reach) WhyRelayed(p peer.ID) string { return "" }
 
 // Changes returns a channel that holds a value after the status, or what is known of a peer's path, has changed, until
 // ctx ends. It is closed when Run returns.
 func (r *Reach) Changes(ctx context.Context) <-chan struct{} { return r.changes.Changes(ctx) }
-
-// MaxAttempts is how many attempts are remembered of one peer.
-const MaxAttempts = 16

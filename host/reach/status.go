@@ -1,6 +1,8 @@
 package reach
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -147,4 +149,69 @@ type Met struct {
 	Took time.Duration
 	// Err is empty when a connection came up.
 	Err string
+}
+
+// MaxAttempts is how many attempts are remembered of one peer.
+const MaxAttempts = 16
+
+// Status returns how the host can be reached now.
+func (r *Reach) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.core
+	s := Status{
+		Reachability: c.reachability(),
+		UDP:          c.mapping(kindQUIC),
+		TCP:          c.mapping(kindTCP),
+		Filtering:    c.filtering,
+		Observed:     c.outside(),
+		Circuits:     slices.Clone(c.announced.addrs),
+	}
+	s.Mapping = max(s.UDP, s.TCP)
+	for _, k := range c.checks {
+		if k.reached {
+			s.Reached = append(s.Reached, k.addr)
+		}
+	}
+	slices.SortFunc(s.Reached, ma.Multiaddr.Compare)
+	for _, k := range c.relays {
+		s.Relays = append(s.Relays, c.relayStatus(k))
+	}
+	return s
+}
+
+func (c *core) relayStatus(r *relay) RelayStatus {
+	s := RelayStatus{
+		ID: r.id, Addrs: slices.Clone(r.addrs), Since: r.since, RTT: r.rtt, Reserved: r.held && !c.public(),
+		LimitData: r.data, LimitDuration: r.duration,
+	}
+	if s.Reserved {
+		s.Expires = r.expires
+	}
+	var texts []string
+	for k := kindNone + 1; k < kinds; k++ {
+		if c.good(r, k) {
+			s.Connected = append(s.Connected, k.String())
+		} else if text := r.slots[k].text; text != "" {
+			texts = append(texts, k.String()+": "+text)
+		}
+	}
+	switch {
+	case len(s.Connected) == 0:
+		s.LastError = strings.Join(texts, "; ")
+	case !s.Reserved && !c.public():
+		s.LastError = r.reserveText
+	}
+	return s
+}
+
+// Attempts returns the last attempts to get a direct connection to p, the newest last, at most [MaxAttempts]. They are
+// kept for some minutes after the last connection to p has ended.
+func (r *Reach) Attempts(p peer.ID) []Attempt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.core.peers[p]; t != nil {
+		return slices.Clone(t.attempts)
+	}
+	return nil
 }

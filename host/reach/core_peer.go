@@ -1,0 +1,294 @@
+package reach
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
+
+	"github.com/lynn9388/p2p/host/reach/internal/wire"
+	"github.com/lynn9388/p2p/internal/addr"
+)
+
+// The figures of direct connections, each with its reason.
+const (
+	// politeness is how much later than the side that made the relayed connection, which knows of it first, the other
+	// begins an exchange if none came.
+	politeness = 700 * time.Millisecond
+	// settled is how long a direct connection must last for the next loss to be a new story.
+	settled = 10 * time.Second
+	// busyAgain is when to look again after the other side said that it is trying by itself.
+	busyAgain = time.Second
+	// addressWithin is how long a new relayed connection waits for an address to offer. Without one there is still the
+	// peer's to dial.
+	addressWithin = 3 * time.Second
+	// allowAgain is when a peer that is not allowed is looked at again.
+	allowAgain = 10 * time.Second
+	// strange is how long a peer that does not speak the protocol is left alone.
+	strange = 10 * time.Minute
+
+	// A peer may begin exchanges as often as the schedule below does, twice over, and then one each few seconds. With
+	// maxAddrs addresses an exchange makes this host send about 40 kB at most.
+	exchangeBurst = 12
+	exchangeEvery = 5 * time.Second
+	// maxExchanges bounds the attempts at once, of both sides.
+	maxExchanges = 16
+
+	// maxPeers bounds the peers that are remembered, and remembered how long one is after its connections have ended.
+	maxPeers   = 512
+	remembered = 10 * time.Minute
+)
+
+// schedule is how long after the end of one attempt the next begins. The first few come fast, since what fails them is
+// mostly a packet lost or an address that came a moment late; the later ones are for NATs that change.
+func schedule(try int) time.Duration {
+	steps := [...]time.Duration{
+		0, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second,
+		30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
+	}
+	if try < len(steps) {
+		return steps[try]
+	}
+	return 10 * time.Minute
+}
+
+// carried is a relayed connection.
+type carried struct {
+	conn  string
+	relay peer.ID
+	realm addr.Scope // how far the relay's own address reaches
+	out   bool       // this host made it
+}
+
+// outcome is how an attempt ended for the schedule.
+type outcome int
+
+const (
+	outcomeFailed  outcome = iota
+	outcomeDirect          // there is a direct connection
+	outcomeBusy            // the other side is trying by itself
+	outcomeStrange         // the other side does not speak the protocol
+)
+
+// target is a peer that is, or was lately, connected through a relay.
+type target struct {
+	id       peer.ID
+	met      time.Time
+	relayed  []carried
+	direct   int
+	since    time.Time // direct, or not, since then
+	attempts []Attempt // newest last
+	try      int       // attempts in a row
+	next     time.Time // zero: none is due
+	running  bool      // an attempt, whoever began it
+	mine     bool      // this host began it
+	dialing  bool      // it is beyond the exchange
+	strange  bool
+	asked    *rate.Limiter
+	last     time.Time // when anything happened
+}
+
+func (c *core) carries(p peer.ID) bool {
+	for _, t := range c.peers {
+		if slices.ContainsFunc(t.relayed, func(r carried) bool { return r.relay == p }) {
+			return true
+		}
+	}
+	return false
+}
+
+// paths is told of all connections to a peer whenever one came or went.
+func (c *core) paths(p peer.ID, relayed []carried, direct int) {
+	t := c.peers[p]
+	if t == nil {
+		if len(relayed) == 0 {
+			return
+		}
+		c.forget()
+		t = &target{id: p, met: c.now, asked: rate.NewLimiter(rate.Every(exchangeEvery), exchangeBurst)}
+		c.peers[p] = t
+	}
+	before := c.outside()
+	isNew := slices.ContainsFunc(relayed, func(r carried) bool { return !slices.Contains(t.relayed, r) })
+	was := t.direct
+	t.relayed, t.direct, t.last = relayed, direct, c.now
+	if was > 0 != (direct > 0) || isNew {
+		c.changed = true
+	}
+	if (was > 0) != (direct > 0) {
+		if direct == 0 && c.now.Sub(t.since) >= settled {
+			t.try = 0
+		}
+		t.since = c.now
+		if direct == 0 && len(relayed) > 0 {
+			c.due(t, c.start(t))
+		}
+	} else if isNew && direct == 0 {
+		c.due(t, c.start(t))
+	}
+	if direct > 0 || len(relayed) == 0 {
+		t.next = time.Time{}
+	}
+	c.moved(before) // a peer that carries is believed
+}
+
+// forget makes room for one more peer.
+func (c *core) forget() {
+	var idle []*target
+	for _, t := range c.peers {
+		if len(t.relayed) > 0 || t.running {
+			continue
+		}
+		if c.now.Sub(t.last) > remembered {
+			delete(c.peers, t.id)
+			continue
+		}
+		idle = append(idle, t)
+	}
+	if len(c.peers) < maxPeers || len(idle) == 0 {
+		return
+	}
+	delete(c.peers, slices.MinFunc(idle, func(a, b *target) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.id, b.id)) }).id)
+}
+
+// start returns how long after the last attempt the next may begin, by who made the relayed connection.
+func (c *core) start(t *target) time.Duration {
+	wait := schedule(t.try)
+	if !slices.ContainsFunc(t.relayed, func(r carried) bool { return r.out }) {
+		wait += politeness
+	}
+	if t.strange {
+		wait = max(wait, strange)
+	}
+	return wait
+}
+
+// due has an attempt made after a while, no later than one that is due already.
+func (c *core) due(t *target, wait time.Duration) {
+	if wait > schedule(2) {
+		wait = c.jitter(wait)
+	}
+	if at := c.now.Add(wait); t.next.IsZero() || at.Before(t.next) {
+		t.next = at
+	}
+}
+
+// retryAll begins the attempts with all relayed peers anew: this host may be found elsewhere now.
+func (c *core) retryAll() {
+	for _, t := range c.peers {
+		if t.direct == 0 && len(t.relayed) > 0 {
+			t.try, t.strange, t.next = 0, false, time.Time{}
+			c.due(t, c.start(t))
+		}
+	}
+}
+
+func (c *core) tickPeers(soon func(time.Time)) {
+	busy := 0
+	for _, t := range c.peers {
+		if t.running {
+			busy++
+		}
+	}
+	for _, t := range c.peers {
+		switch {
+		case t.next.IsZero() || t.running || busy >= maxExchanges:
+			continue
+		case t.next.After(c.now):
+			soon(t.next)
+			continue
+		case c.allow != nil && !c.allow(t.id):
+			t.next = c.now.Add(allowAgain)
+			soon(t.next)
+			continue
+		}
+		if wait := t.met.Add(addressWithin); wait.After(c.now) && !c.offers(t) {
+			soon(wait) // or when moved begins it, as soon as there is an address
+			continue
+		}
+		t.next = time.Time{}
+		t.running, t.mine, t.dialing, t.last = true, true, false, c.now
+		busy++
+		c.do(action{kind: actAttempt, peer: t.id, conn: t.best(), try: t.try})
+	}
+}
+
+// offers tells whether there is any address to offer to the peer.
+func (c *core) offers(t *target) bool {
+	for _, r := range t.relayed {
+		if len(c.offerFor(r.realm).addrs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// best returns the relayed connection to exchange addresses on: the newest.
+func (t *target) best() string {
+	if len(t.relayed) == 0 {
+		return ""
+	}
+	return t.relayed[len(t.relayed)-1].conn
+}
+
+// asks tells whether an exchange that a peer begins is served, and if an attempt of this host with that peer is given up
+// for it: when both begin at once, that of the smaller ID goes on.
+func (c *core) asks(self, p peer.ID) (refusal wire.Refusal, giveUp bool) {
+	t := c.peers[p]
+	switch {
+	case t == nil || !t.asked.AllowN(c.now, 1):
+		return wire.Refusal_REFUSAL_TOO_OFTEN, false
+	case t.running && t.mine && !t.dialing && self > p:
+		giveUp = true
+	case t.running:
+		return wire.Refusal_REFUSAL_BUSY, false
+	}
+	busy := 0
+	for _, o := range c.peers {
+		if o.running {
+			busy++
+		}
+	}
+	if busy >= maxExchanges && !giveUp {
+		return wire.Refusal_REFUSAL_BUSY, false
+	}
+	t.running, t.mine, t.strange, t.last = true, false, false, c.now
+	t.next = time.Time{}
+	return wire.Refusal_REFUSAL_UNSPECIFIED, giveUp
+}
+
+// attempted is told how an attempt ended.
+func (c *core) attempted(p peer.ID, mine bool, a Attempt, how outcome) {
+	t := c.peers[p]
+	if t == nil || t.running && t.mine != mine {
+		return // given up for one of the other side
+	}
+	t.running, t.last = false, c.now
+	c.changed = true
+	if how == outcomeBusy {
+		if t.direct == 0 && len(t.relayed) > 0 {
+			c.due(t, busyAgain)
+		}
+		return
+	}
+	t.attempts = append(t.attempts, a)
+	t.attempts = t.attempts[max(0, len(t.attempts)-MaxAttempts):]
+	if how == outcomeDirect || t.direct > 0 {
+		return
+	}
+	t.try++
+	t.strange = how == outcomeStrange
+	if len(t.relayed) > 0 {
+		t.next = time.Time{}
+		wait := c.start(t)
+		if !mine {
+			wait = wait*3/2 + politeness // the other side goes on
+		}
+		c.due(t, wait)
+	}
+	if how == outcomeFailed {
+		c.renew(false) // a router that forgot this host is a common reason
+	}
+}

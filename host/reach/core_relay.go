@@ -1,0 +1,409 @@
+package reach
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// The figures of keeping relays, each with its reason.
+const (
+	// A relay that is away is dialed again after the first pause, twice as long after each failure, and at least as often
+	// as the longest: a relay that is back is noticed within two seconds, and a dead one costs a few packets.
+	pauseFirst = 100 * time.Millisecond
+	pauseAway  = 2 * time.Second
+	// pauseMore is the longest pause between dials over a second transport while the first works.
+	pauseMore = time.Minute
+	// pauseRefused is the longest after connections that did not last: such a relay lets this host in no further.
+	pauseRefused = 15 * time.Second
+	// lasting is how long a connection must last for its end to be no refusal.
+	lasting = 3 * time.Second
+	// dialWithin bounds one dial, so that a relay that came back while one was waiting is dialed anew.
+	dialWithin = 4 * time.Second
+	// webSocketAfter is how long TCP and QUIC are tried before WebSocket, which costs the relay more, is tried too.
+	webSocketAfter = time.Second
+	// webSocketIdle is how long a WebSocket connection stays beside others.
+	webSocketIdle = 30 * time.Second
+
+	// pingEvery and pingWithin find a connection that died without a word; one that misses a ping is replaced first and
+	// closed when its substitute is there, or after pingMisses.
+	pingEvery  = 2 * time.Second
+	pingWithin = 1500 * time.Millisecond
+	pingMisses = 3
+
+	// A reservation is asked for again at least this often, and no later than after a third of its time: a relay may
+	// have lost it without losing the connection.
+	reserveEvery = 5 * time.Minute
+	// reserveGap is the least time between two requests.
+	reserveGap = 500 * time.Millisecond
+	// reserveSlow is the longest pause after a refusal.
+	reserveSlow = 30 * time.Second
+
+	// circuitLinger is how long a relay's circuit addresses stay announced after its last connection ended: one that is
+	// back soon has changed nothing for others.
+	circuitLinger = 5 * time.Second
+)
+
+// relay is what is known of one relay.
+type relay struct {
+	id    peer.ID
+	addrs []ma.Multiaddr
+	slots [kinds]slot
+	since time.Time // connected, or not, since then
+	lost  time.Time // when the last TCP or QUIC connection was lost, or the first dial began
+	away  time.Time // when the last connection was lost
+	rtt   time.Duration
+
+	at map[place]ma.Multiaddr // where it was last connected
+
+	asking      bool // for a reservation
+	asked       time.Time
+	ask         time.Time // when to ask next
+	refusals    int
+	held        bool
+	expires     time.Time
+	circuits    []ma.Multiaddr // addresses of the relay at which others find it
+	data        uint64
+	duration    time.Duration
+	shown       []ma.Multiaddr // circuit addresses as announced
+	reserveText string         // why there is no reservation
+}
+
+// place is a transport and a version of IP.
+type place struct {
+	kind kind
+	four bool
+}
+
+// slot keeps one connection over one transport.
+type slot struct {
+	addrs   []ma.Multiaddr
+	dialing bool
+	fails   int
+	short   bool // the last connection did not last
+	next    time.Time
+	fresh   bool // wanted although there is one
+	text    string
+}
+
+// link is a connection to a relay.
+type link struct {
+	conn       string
+	relay      *relay
+	kind       kind
+	remote     ma.Multiaddr
+	up         time.Time
+	look       time.Time // when to ping
+	pinging    bool
+	missed     int
+	identified bool
+	retired    bool // a newer one has taken its place
+}
+
+func (r *relay) add(addrs []ma.Multiaddr) {
+	for _, a := range addrs {
+		if slices.ContainsFunc(r.addrs, a.Equal) {
+			continue
+		}
+		r.addrs = append(r.addrs, a)
+		if k := kindOf(a); k != kindNone {
+			r.slots[k].addrs = append(r.slots[k].addrs, a)
+		}
+	}
+}
+
+// hurry has all that waits done now.
+func (r *relay) hurry(now time.Time) {
+	for k := range r.slots {
+		if s := &r.slots[k]; !s.dialing {
+			s.next, s.fails = now, 0
+		}
+	}
+	r.ask = now
+}
+
+// good tells whether a connection over the transport works, as far as is known.
+func (c *core) good(r *relay, k kind) bool {
+	for _, l := range c.links {
+		if l.relay == r && l.kind == k && l.missed == 0 && !l.retired {
+			return true
+		}
+	}
+	return false
+}
+
+// linked tells whether there is any connection to the relay, dead ones included.
+func (c *core) linked(r *relay) bool {
+	for _, l := range c.links {
+		if l.relay == r {
+			return true
+		}
+	}
+	return false
+}
+
+// near tells whether the relay is connected over TCP or QUIC.
+func (c *core) near(r *relay) bool { return c.good(r, kindTCP) || c.good(r, kindQUIC) }
+
+// joined tells whether the relay is connected at all.
+func (c *core) joined(r *relay) bool { return c.near(r) || c.good(r, kindWebSocket) }
+
+func (c *core) tickRelay(r *relay, soon func(time.Time)) {
+	if r.lost.IsZero() {
+		r.lost = c.now
+	}
+	for k := range r.slots {
+		c.tickSlot(r, kind(k), soon)
+	}
+	if c.public() || !c.joined(r) || r.asking {
+		return
+	}
+	if r.ask.After(c.now) {
+		soon(r.ask)
+		return
+	}
+	r.asking, r.asked = true, c.now
+	c.do(action{kind: actReserve, peer: r.id})
+}
+
+func (c *core) tickSlot(r *relay, k kind, soon func(time.Time)) {
+	s := &r.slots[k]
+	if len(s.addrs) == 0 || s.dialing || c.good(r, k) && !s.fresh {
+		return
+	}
+	at := s.next
+	if k == kindWebSocket {
+		if c.near(r) {
+			return
+		}
+		if len(r.slots[kindTCP].addrs)+len(r.slots[kindQUIC].addrs) > 0 && at.Before(r.lost.Add(webSocketAfter)) {
+			at = r.lost.Add(webSocketAfter)
+		}
+	}
+	if at.After(c.now) {
+		soon(at)
+		return
+	}
+	s.dialing = true
+	c.do(action{kind: actDial, peer: r.id, via: k, addrs: s.addrs, timeout: dialWithin})
+}
+
+// pause returns how long to wait before the next dial.
+func (c *core) pause(r *relay, s *slot) time.Duration {
+	most := pauseAway
+	switch {
+	case s.short:
+		most = pauseRefused
+	case c.joined(r):
+		most = pauseMore
+	}
+	return c.jitter(min(most, pauseFirst<<min(s.fails, 12)))
+}
+
+// dialed is told that a dial to a relay ended; one that succeeded shows as a link.
+func (c *core) dialed(p peer.ID, k kind, text string) {
+	r := c.relayOf(p)
+	if r == nil {
+		return
+	}
+	s := &r.slots[k]
+	s.dialing, s.fresh = false, false
+	if c.changed = true; text == "" {
+		return
+	}
+	s.fails++
+	s.text = text
+	s.next = c.now.Add(c.pause(r, s))
+}
+
+// linkUp is told of a new connection to a relay.
+func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr) {
+	r, k := c.relayOf(p), kindOf(remote)
+	if r == nil || k == kindNone || c.links[conn] != nil {
+		return
+	}
+	if !c.joined(r) {
+		r.since = c.now
+	}
+	for _, l := range c.links {
+		if l.relay != r || l.kind != k {
+			continue
+		}
+		if l.missed > 0 {
+			c.do(action{kind: actClose, conn: l.conn})
+		}
+		l.retired = true
+	}
+	_, seen := c.seen[conn]
+	c.links[conn] = &link{conn: conn, relay: r, kind: k, remote: remote, up: c.now, look: c.now.Add(pingEvery), identified: seen}
+	r.slots[k].text, r.slots[k].fresh = "", false
+	if r.listens(remote) {
+		r.at[place{k, ipOf(remote).Is4()}] = remote
+	}
+	if r.ask = c.now; c.now.Sub(r.asked) < reserveGap && r.held {
+		r.ask = r.asked.Add(reserveGap)
+	}
+	c.changed = true
+}
+
+// linkDown is told that a connection to a relay ended. The other ones may have died with it.
+func (c *core) linkDown(conn string) {
+	delete(c.seen, conn)
+	l := c.links[conn]
+	if l == nil {
+		return
+	}
+	delete(c.links, conn)
+	r, s := l.relay, &l.relay.slots[l.kind]
+	if !l.retired {
+		s.short = c.now.Sub(l.up) < lasting
+		if !s.short {
+			s.fails = 0
+		} else {
+			s.fails++
+			s.text = "it ends the connection: it may not allow this node"
+		}
+		if s.next = c.now.Add(c.pause(r, s)); !s.short {
+			s.next = c.now
+		}
+		for _, o := range c.links {
+			if o.relay == r {
+				o.look = c.now
+			}
+		}
+	}
+	if !c.near(r) {
+		r.lost = c.now
+	}
+	if !c.linked(r) {
+		r.since, r.held = c.now, false // the relay forgets it with the last connection
+		r.away = c.now
+		r.hurryUnlessShort(c.now)
+	}
+	c.changed = true
+}
+
+// hurryUnlessShort dials at once over every transport that did not just refuse.
+func (r *relay) hurryUnlessShort(now time.Time) {
+	for k := range r.slots {
+		if s := &r.slots[k]; !s.dialing && !s.short {
+			s.next, s.fails = now, 0
+		}
+	}
+}
+
+func (c *core) tickLink(l *link, soon func(time.Time)) {
+	if l.kind == kindWebSocket && !l.retired && c.near(l.relay) && c.now.Sub(l.relay.lost) > webSocketIdle {
+		l.retired = true
+	}
+	if l.retired {
+		c.do(action{kind: actRetire, conn: l.conn})
+		soon(c.now.Add(time.Second))
+		return
+	}
+	if l.pinging {
+		return
+	}
+	if l.look.After(c.now) {
+		soon(l.look)
+		return
+	}
+	l.pinging = true
+	c.do(action{kind: actPing, conn: l.conn, timeout: pingWithin})
+}
+
+// pinged is told how a ping of a connection to a relay ended.
+func (c *core) pinged(conn string, rtt time.Duration, alive bool) {
+	l := c.links[conn]
+	if l == nil {
+		return
+	}
+	l.pinging = false
+	if alive {
+		l.missed, l.look = 0, c.now.Add(pingEvery)
+		if rtt > 0 {
+			c.changed = c.changed || l.relay.rtt == 0
+			l.relay.rtt = rtt
+		}
+		return
+	}
+	l.missed++
+	l.look = c.now
+	c.changed = true
+	s := &l.relay.slots[l.kind]
+	if l.missed == 1 && !s.dialing { // its substitute
+		s.next, s.fails, s.short = c.now, 0, false
+	}
+	if l.missed >= pingMisses {
+		c.do(action{kind: actClose, conn: l.conn})
+		l.look = c.now.Add(pingEvery)
+	}
+}
+
+// reservation is what a relay has granted.
+type reservation struct {
+	expires  time.Time
+	addrs    []ma.Multiaddr // the relay's, without /p2p-circuit
+	data     uint64
+	duration time.Duration
+}
+
+// reserved is told how a request for a reservation ended. refused tells that the relay itself said no.
+func (c *core) reserved(p peer.ID, got reservation, text string, refused bool) {
+	r := c.relayOf(p)
+	if r == nil {
+		return
+	}
+	r.asking = false
+	c.changed = true
+	if text == "" {
+		left := got.expires.Sub(c.now)
+		r.held, r.expires, r.refusals, r.reserveText = c.joined(r), got.expires, 0, ""
+		r.circuits, r.data, r.duration = got.addrs, got.data, got.duration
+		r.ask = c.now.Add(c.jitter(min(reserveEvery, left/3)))
+		return
+	}
+	r.reserveText = text
+	if refused {
+		r.held = false
+	}
+	r.refusals++
+	r.ask = c.now.Add(c.jitter(min(reserveSlow, reserveGap<<min(r.refusals-1, 10))))
+}
+
+// circuitsOf returns the addresses at which this host can be reached through the relay.
+func (r *relay) circuitsOf() []ma.Multiaddr {
+	at := slices.Clone(r.circuits)
+	for _, a := range r.at {
+		at = append(at, a)
+	}
+	at = ma.Unique(at)
+	slices.SortFunc(at, func(a, b ma.Multiaddr) int {
+		return cmp.Or(cmp.Compare(kindOf(a), kindOf(b)), a.Compare(b))
+	})
+	var out []ma.Multiaddr
+	tail, err := ma.NewMultiaddr("/p2p/" + r.id.String() + "/p2p-circuit")
+	if err != nil { // the ID was read from a configuration
+		return nil
+	}
+	for _, a := range at {
+		if len(out) == maxCircuits {
+			break
+		}
+		if kindOf(a) != kindNone {
+			out = append(out, a.Encapsulate(tail))
+		}
+	}
+	return out
+}
+
+// listens tells whether the relay was named with the transport and port of a: then it was dialed there.
+func (r *relay) listens(a ma.Multiaddr) bool {
+	return slices.ContainsFunc(r.slots[kindOf(a)].addrs, func(b ma.Multiaddr) bool { return portOf(a) == portOf(b) })
+}
+
+// maxCircuits bounds the addresses that are announced for one relay.
+const maxCircuits = 6

@@ -1,0 +1,249 @@
+package reach
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
+
+	"github.com/lynn9388/p2p/host/reach/internal/wire"
+	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/safetext"
+)
+
+const (
+	// exchangeWithin bounds an exchange: a round trip and a half, and the time to send small messages again.
+	exchangeWithin = 10 * time.Second
+	// serviceName is that of the exchange's streams in the resource manager.
+	serviceName = "p2p.reach"
+)
+
+// Errors of an exchange.
+var (
+	errBusy     = errors.New("the peer is trying by itself")
+	errTooOften = errors.New("the peer says that it is asked too often")
+	errGone     = errors.New("the relayed connection has ended")
+)
+
+// exchanged is what the two sides know after an exchange.
+type exchanged struct {
+	mine, theirs offer // theirs with what may be dialed of it
+	role         Role
+	rtt          time.Duration // over the relay
+}
+
+// attempt tries to get a direct connection to a peer.
+func (j *job) attempt(ctx context.Context, a action) {
+	exchange, cancel := context.WithTimeout(ctx, exchangeWithin)
+	defer cancel()
+	j.mu.Lock()
+	j.giveUps[a.peer] = cancel
+	j.mu.Unlock()
+	done := Attempt{Time: time.Now()}
+	ex, err := j.begin(exchange, a)
+	j.mu.Lock()
+	delete(j.giveUps, a.peer)
+	t := j.core.peers[a.peer]
+	overtaken := t == nil || !t.mine // by an exchange of the other side
+	if !overtaken {
+		t.dialing = true
+	}
+	j.mu.Unlock()
+	if overtaken || ctx.Err() != nil {
+		return
+	}
+	how := outcomeFailed
+	switch {
+	case errors.Is(err, errBusy):
+		how = outcomeBusy
+	case errors.As(err, new(multistream.ErrNotSupported[protocol.ID])):
+		how = outcomeStrange
+		done.Err = "the peer does not speak this network's protocol for direct connections"
+	case err != nil:
+		done.Err = "over the relay: " + safetext.Clean(err.Error())
+	default:
+		how = j.punch(ctx, a.peer, ex, ex.rtt/2, &done)
+	}
+	j.finish(a.peer, true, done, how)
+}
+
+func (j *job) finish(p peer.ID, mine bool, done Attempt, how outcome) {
+	done.Took = time.Since(done.Time)
+	if how != outcomeBusy {
+		j.metrics.attempted(how == outcomeDirect)
+		j.log.Debug("tried a direct connection", "peer", p, "role", string(done.Role), "took", done.Took, "err", done.Err)
+	}
+	j.input(func(c *core) { c.attempted(p, mine, done, how) })
+}
+
+// begin exchanges addresses on a stream of the relayed connection. It opens the stream by itself, since the host would
+// choose the connection, and say nothing of its own before the other side has agreed to the protocol.
+func (j *job) begin(ctx context.Context, a action) (exchanged, error) {
+	c := j.conn(a.conn)
+	if c == nil {
+		return exchanged{}, errGone
+	}
+	_, realm, _ := throughRelay(c.RemoteMultiaddr())
+	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, "direct"))
+	if err != nil {
+		return exchanged{}, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
+	if err := s.SetProtocol(j.protocol); err != nil {
+		_ = s.Reset()
+		return exchanged{}, err
+	}
+	if err := j.claim(s); err != nil {
+		_ = s.Reset()
+		return exchanged{}, err
+	}
+	defer s.Scope().ReleaseMemory(maxMessage)
+	ex, err := j.lead(newChannel(multistream.NewMSSelect(s, j.protocol)), realm, a.try)
+	if err != nil {
+		_ = s.Reset()
+		if ctx.Err() != nil {
+			err = errors.New("no answer")
+		}
+		return exchanged{}, err
+	}
+	_ = s.Close()
+	return ex, nil
+}
+
+// claim accounts for the stream's memory, and gives it a deadline.
+func (j *job) claim(s network.Stream) error {
+	if err := s.Scope().SetService(serviceName); err != nil {
+		return err
+	}
+	if err := s.Scope().ReserveMemory(maxMessage, network.ReservationPriorityAlways); err != nil {
+		return err
+	}
+	_ = s.SetDeadline(time.Now().Add(exchangeWithin)) // a stream without deadlines is reset when the context ends
+	return nil
+}
+
+// lead is the exchange of the side that begins it.
+func (j *job) lead(ch channel, realm addr.Scope, try int) (exchanged, error) {
+	mine, near, own := j.offer(realm)
+	begun := time.Now()
+	if err := ch.send(mine.wire()); err != nil {
+		return exchanged{}, err
+	}
+	theirs, err := ch.readOffer()
+	rtt := time.Since(begun)
+	switch {
+	case err != nil:
+		return exchanged{}, err
+	case theirs.refusal == wire.Refusal_REFUSAL_UNSPECIFIED:
+	case theirs.refusal == wire.Refusal_REFUSAL_TOO_OFTEN:
+		return exchanged{}, errTooOften
+	default:
+		return exchanged{}, errBusy
+	}
+	ex := exchanged{mine: mine, theirs: theirs, role: roleOf(mine, theirs, try), rtt: rtt}
+	start := &wire.Start{Client: ex.role == RoleServer}
+	if same := ex.accept(realm, own); same {
+		start.Nearby = toBytes(near)
+	}
+	return ex, ch.send(start)
+}
+
+// answer serves an exchange that a peer begins.
+func (j *job) answer(ctx context.Context, s network.Stream) {
+	p := s.Conn().RemotePeer()
+	_, realm, relayed := throughRelay(s.Conn().RemoteMultiaddr())
+	if !relayed || j.core.allow != nil && !j.core.allow(p) {
+		_ = s.Reset()
+		return
+	}
+	var refusal wire.Refusal
+	giveUp := func() {}
+	j.input(func(c *core) {
+		var mine bool
+		if refusal, mine = c.asks(j.h.ID(), p); mine && j.giveUps[p] != nil {
+			giveUp = j.giveUps[p]
+		}
+	})
+	giveUp()
+	done := Attempt{Time: time.Now()}
+	ex, err := j.follow(ctx, s, realm, refusal)
+	switch {
+	case refusal != wire.Refusal_REFUSAL_UNSPECIFIED || ctx.Err() != nil:
+		return
+	case err != nil:
+		done.Err = "over the relay: " + safetext.Clean(err.Error())
+		j.finish(p, false, done, outcomeBusy) // the other side knows better what went wrong, and goes on
+		return
+	}
+	how := j.punch(ctx, p, ex, 0, &done)
+	j.finish(p, false, done, how)
+}
+
+// follow is the exchange of the side that did not begin it, or its refusal.
+func (j *job) follow(ctx context.Context, s network.Stream, realm addr.Scope, refusal wire.Refusal) (ex exchanged, err error) {
+	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
+	defer func() {
+		if err != nil {
+			_ = s.Reset()
+			return
+		}
+		_ = s.Close()
+	}()
+	if err := j.claim(s); err != nil {
+		return exchanged{}, err
+	}
+	defer s.Scope().ReleaseMemory(maxMessage)
+	ch := newChannel(s)
+	theirs, err := ch.readOffer()
+	if err != nil {
+		return exchanged{}, err
+	}
+	if refusal != wire.Refusal_REFUSAL_UNSPECIFIED {
+		return exchanged{}, ch.send(offer{refusal: refusal}.wire())
+	}
+	mine, near, own := j.offer(realm)
+	ex = exchanged{mine: mine, theirs: theirs}
+	same := ex.accept(realm, own)
+	if same {
+		mine.nearby = near
+	}
+	begun := time.Now()
+	if err := ch.send(mine.wire()); err != nil {
+		return exchanged{}, err
+	}
+	role, nearby, err := ch.readStart()
+	if err != nil {
+		return exchanged{}, err
+	}
+	ex.role, ex.rtt = role, time.Since(begun)
+	if same {
+		ex.theirs.nearby = pick(nearby, addr.Private, own)
+	}
+	return ex, nil
+}
+
+// offer returns what this host offers, what it tells a peer behind the same NAT, and its addresses, which it does not
+// dial.
+func (j *job) offer(realm addr.Scope) (mine offer, near, own []ma.Multiaddr) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	own = append(own, j.core.addrs...)
+	return j.core.offerFor(realm), j.core.nearby(realm), append(own, j.core.outside()...)
+}
+
+// accept leaves of the other side's offer what may be dialed, and tells whether both are behind one NAT.
+func (ex *exchanged) accept(realm addr.Scope, own []ma.Multiaddr) (same bool) {
+	same = sameNAT(ex.mine.addrs, ex.theirs.addrs)
+	ex.theirs.addrs = pick(ex.theirs.addrs, realm, own)
+	if !same {
+		ex.theirs.nearby = nil
+		return false
+	}
+	ex.theirs.nearby = pick(ex.theirs.nearby, addr.Private, own)
+	return true
+}
