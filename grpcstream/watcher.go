@@ -2,8 +2,10 @@ package grpcstream
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -13,7 +15,14 @@ import (
 const (
 	watchPause    = time.Second      // before a health watch that ended is begun anew; doubled each time
 	watchPauseMax = 30 * time.Second // and at most
+
+	// An instance may say this often at once how it is, and then once in each pause: each time the choice among all
+	// instances of its service is made ready anew.
+	maxWords = 16
 )
+
+// errFickle ends the watch of an instance that says too often how it is.
+var errFickle = errors.New("grpcstream: the instance changes its health all the time")
 
 // A watcher asks one instance for its health, over its SubConn. It is its own balancer.ProducerBuilder, of one
 // producer only.
@@ -27,9 +36,9 @@ type watcher struct {
 
 // run watches until ctx ends, or the peer says that it does not speak of health.
 func (w *watcher) run(ctx context.Context, client healthpb.HealthClient) {
-	known := false
+	known, words := false, rate.NewLimiter(rate.Every(watchPause), maxWords)
 	for pause := watchPause; ; pause = min(2*pause, watchPauseMax) {
-		said, err := w.watch(ctx, client)
+		said, err := w.watch(ctx, client, words)
 		known = known || said
 		if ctx.Err() != nil {
 			return
@@ -54,9 +63,12 @@ func (w *watcher) run(ctx context.Context, client healthpb.HealthClient) {
 	}
 }
 
-// watch passes on what one watch says, until it ends.
-func (w *watcher) watch(ctx context.Context, client healthpb.HealthClient) (said bool, err error) {
+// watch passes on what one watch says, until it ends. An instance with too many words gets no call until it is asked
+// again.
+func (w *watcher) watch(ctx context.Context, client healthpb.HealthClient, words *rate.Limiter) (said bool, err error) {
 	begun := time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stream, err := client.Watch(ctx, &healthpb.HealthCheckRequest{Service: w.probe.service}, grpc.WaitForReady(false))
 	if err != nil {
 		return false, err
@@ -71,6 +83,10 @@ func (w *watcher) watch(ctx context.Context, client healthpb.HealthClient) (said
 			took = time.Since(begun)
 		}
 		said = true
+		if !words.Allow() {
+			w.hub.told(w.probe, notServing, took)
+			return true, errFickle
+		}
 		w.hub.told(w.probe, fitnessOf(m.GetStatus()), took)
 	}
 }

@@ -31,8 +31,9 @@ func TestQUIC_ADialThatComesAfterTheEndOpensNoSocket(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()                                                                                    // as of all dials when a host closes
-	_, err = m.DialQUIC(ctx, ma.StringCast("/ip4/127.0.0.1/udp/1/quic-v1"), &tls.Config{}, nil) //nolint:gosec // no handshake begins
+	cancel()
+	dead := &tls.Config{} //nolint:gosec // no handshake begins
+	_, err = m.DialQUIC(ctx, ma.StringCast("/ip4/127.0.0.1/udp/1/quic-v1"), dead, nil)
 	if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("error %v, want one that it is closed", err)
 	}
