@@ -62,7 +62,7 @@ const (
 	actClose                     // close all connections to peer with code
 	actProtect                   // protect peer in the connection manager, or no longer
 	actAddrs                     // make what is known of peer by then what the peerstore has of it
-	actPing                      // ping peer on all its connections, or (on) the far ones, within timeout; close those that fail
+	actPing                      // look at all connections to peer, or (on) the far ones, by pings of timeout; close the dead
 	actLog                       // tell of event
 )
 
@@ -73,6 +73,7 @@ type action struct {
 	code    network.ConnErrorCode
 	timeout time.Duration
 	on      bool
+	look    lookKind
 	event   Event
 }
 

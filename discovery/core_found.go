@@ -20,7 +20,7 @@ func (c *core) found(p peer.ID, addrs []ma.Multiaddr, from Origin) {
 		if e = c.add(p, from.Source); e == nil {
 			return
 		}
-		e.next = c.now.Add(c.turn(p, from))
+		e.next = c.now.Add(c.turn(p, addrs, from))
 	}
 	changed := c.merge(e, addrs, from.Explicit)
 	if e.conns == 0 {
@@ -44,7 +44,7 @@ func (c *core) consider(e *entry, from Origin, changed bool) {
 	case e.conns == 0:
 		c.do(action{kind: actAddrs, peer: e.id})
 	case direct && !from.Explicit: // it is said to be elsewhere: does the connection still work?
-		c.do(action{kind: actPing, peer: e.id, timeout: checkTimeout})
+		c.do(action{kind: actPing, peer: e.id, look: lookDoubt, timeout: checkTimeout})
 	}
 }
 
@@ -66,8 +66,9 @@ func (c *core) hasten(e *entry, from Origin, changed bool) {
 
 // turn is how long to wait before a peer is dialed for the first time. When two find each other at once, the one with
 // the greater ID waits for the other's call, and those whom a crowd hears of are not dialed by all of it in one moment.
-func (c *core) turn(p peer.ID, from Origin) time.Duration {
-	if from.Explicit {
+// Through a relay it takes longer than that wait to be connected, and who hears of whom is known to that relay only.
+func (c *core) turn(p peer.ID, addrs []ma.Multiaddr, from Origin) time.Duration {
+	if from.Explicit || !slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !addr.Relayed(a) }) {
 		return 0
 	}
 	var d time.Duration

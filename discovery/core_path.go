@@ -114,11 +114,14 @@ func (c *core) watch(e *entry) time.Time {
 	}
 	every := c.vigil(e)
 	if every > 0 {
-		c.do(action{kind: actPing, peer: e.id, timeout: min(max(liveTimeout, 4*e.rtt), liveLongest), on: true})
+		c.do(action{kind: actPing, peer: e.id, look: lookUsed, timeout: patience(e.rtt), on: true})
 	}
 	e.vigil = c.now.Add(cmp.Or(every, liveEvery)) // it may be used by then
 	return e.vigil
 }
+
+// patience is how long an answer may take on a path with a round trip.
+func patience(rtt time.Duration) time.Duration { return min(max(liveTimeout, 4*rtt), liveLongest) }
 
 // measured takes a round trip to a peer.
 func (c *core) measured(p peer.ID, rtt time.Duration) {
@@ -131,7 +134,7 @@ func (c *core) measured(p peer.ID, rtt time.Duration) {
 // dead.
 func (c *core) missed(relay peer.ID) {
 	if r := c.peers[relay]; r != nil && r.conns > 0 {
-		c.do(action{kind: actPing, peer: relay, timeout: checkTimeout})
+		c.do(action{kind: actPing, peer: relay, look: lookDoubt, timeout: checkTimeout})
 	}
 }
 
@@ -141,7 +144,7 @@ func (c *core) resumed() {
 	c.hurry()
 	for p, e := range c.peers {
 		if e.conns > 0 {
-			c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
+			c.do(action{kind: actPing, peer: p, look: lookUsed, timeout: patience(e.rtt)})
 		}
 	}
 }

@@ -17,6 +17,10 @@ const (
 	askAtOnce = 4
 	// askAgain is how long a peer is not asked again.
 	askAgain = 3 * time.Second
+	// askRelay is how soon a relay is asked again, and askRelays how often in a row, each time after twice as long: nodes
+	// that start together, or have lost it together, come to it within a moment.
+	askRelay  = 200 * time.Millisecond
+	askRelays = 5
 	// askHungry and askSated are the shortest and the longest time from one question to the next. It doubles while
 	// nothing happens among the peers, and is the longest one above the low mark.
 	askHungry = time.Second
@@ -28,7 +32,8 @@ type Ask func(ctx context.Context, p peer.ID) ([][]byte, error)
 
 // Exchange is a [Source] that asks the neighbors for theirs: each peer when it connects, unless enough are known, and
 // one at random each minute, or sooner while the keeper has fewer neighbors than its low mark and something happens
-// among the peers.
+// among the peers. A relay that the node depends on knows whoever else does, so it is asked several times when it
+// connects.
 type Exchange struct {
 	k   *Keeper
 	ask Ask
@@ -52,6 +57,9 @@ func (x *Exchange) Run(ctx context.Context, _ corehost.Host, _ func(peer.AddrInf
 		for e := range events {
 			if e.Kind == PeerConnected && !x.k.sated() {
 				q.put(ctx, e.Peer.ID)
+				if x.k.cfg.Keep != nil && x.k.cfg.Keep(e.Peer.ID) {
+					q.wg.Go(func() { q.press(ctx, e.Peer.ID) })
+				}
 			}
 			signal(news)
 		}
@@ -110,6 +118,21 @@ func (q *questions) put(ctx context.Context, p peer.ID) {
 	}
 	q.asked[p] = now
 	q.wg.Go(func() { q.ask(ctx, p) })
+}
+
+// press asks a relay again until the node has neighbors enough.
+func (q *questions) press(ctx context.Context, p peer.ID) {
+	for i := range askRelays {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(askRelay << i):
+		}
+		if at, ok := q.x.k.Peer(p); !ok || !at.Member || len(q.x.k.Neighbors()) >= q.x.k.core.cfg.Low {
+			return
+		}
+		q.ask(ctx, p)
+	}
 }
 
 func (q *questions) ask(ctx context.Context, p peer.ID) {

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/internal/addr"
@@ -43,12 +44,7 @@ func (k *Keeper) networkChanged(before, now map[netip.Addr]bool) {
 			}
 		}
 	}
-	k.mu.Lock()
-	moved := k.moved
-	k.mu.Unlock()
-	for _, f := range moved {
-		f()
-	}
+	k.tellMoved()
 	k.input(func(c *core) {
 		c.hurry()
 		if !gone {
@@ -56,8 +52,46 @@ func (k *Keeper) networkChanged(before, now map[netip.Addr]bool) {
 		}
 		for p, e := range c.peers {
 			if e.conns > 0 {
-				c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
+				c.do(action{kind: actPing, peer: p, look: lookDoubt, timeout: checkTimeout})
 			}
 		}
 	})
+}
+
+// tellMoved tells those who want to know that the network changed.
+func (k *Keeper) tellMoved() {
+	k.mu.Lock()
+	moved := k.moved
+	k.mu.Unlock()
+	for _, f := range moved {
+		f()
+	}
+}
+
+const (
+	// clockEvery is how often the clock is looked at.
+	clockEvery = time.Second
+	// asleep is by how much it must have gone on from one look to the next before the machine, or this process, is taken
+	// to have slept. Routers and other nodes may have forgotten it by then.
+	asleep = 5 * time.Second
+)
+
+// watchClock notices that the machine slept: its monotonic clock stood still or its timers came late.
+func (k *Keeper) watchClock(ctx context.Context, now func() time.Time) {
+	tick := time.NewTicker(clockEvery)
+	defer tick.Stop()
+	for last := now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		before := last
+		last = now()
+		if d := max(last.Sub(before), last.Round(0).Sub(before.Round(0))); d > clockEvery+asleep {
+			k.log.Debug("this machine slept", "for", d)
+			k.tellMoved()
+			k.input((*core).resumed)
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -17,7 +16,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -64,6 +62,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { k.watchInterfaces(ctx) })
+	wg.Go(func() { k.watchClock(ctx, time.Now) })
 	wg.Go(func() { k.lookForClones(ctx) })
 	k.adopt()
 	k.recall()
@@ -136,7 +135,7 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 		if a.on {
 			conns = slices.DeleteFunc(conns, func(c network.Conn) bool { return !linkTo(c.RemoteMultiaddr()).far() })
 		}
-		k.ping(ctx, wg, conns, a.timeout, a.on)
+		k.ping(ctx, wg, conns, a.look, a.timeout)
 	case actLog:
 		k.tell(a.event)
 	}
@@ -219,7 +218,7 @@ func (k *Keeper) connected(conn network.Conn) {
 			}
 		}
 		if len(older) > 0 {
-			c.do(action{kind: actPing, peer: p, timeout: checkTimeout})
+			c.do(action{kind: actPing, peer: p, look: lookDoubt, timeout: checkTimeout})
 		}
 	})
 }
@@ -235,21 +234,6 @@ func (k *Keeper) disconnected(conn network.Conn) {
 		c.connDown(p, len(conns), why)
 		c.linked(p, links(conns))
 	})
-}
-
-// links tells how connections go.
-func links(conns []network.Conn) []link {
-	out := make([]link, len(conns))
-	for i, c := range conns {
-		out[i] = linkTo(c.RemoteMultiaddr())
-	}
-	return out
-}
-
-// linkTo tells how the connection with the other end's address goes.
-func linkTo(remote ma.Multiaddr) link {
-	relay, _, _ := addr.SplitRelay(remote)
-	return link{addr: remote, relay: relay, scope: connScope(remote)}
 }
 
 // saidBy reads from a connection that ended what the other end said, or that this end closed it as idle: opening a
@@ -309,25 +293,6 @@ func (k *Keeper) heard(e any) {
 		err := errors.New(safetext.Clean(e.Reason.Error()))
 		k.input(func(c *core) { c.identifyFailed(e.Peer, err) })
 	}
-}
-
-// carriedFor tells whether this host, as a relay, holds a reservation of a peer or carries a connection of its: libp2p
-// marks those in the connection manager.
-func carriedFor(m connmgr.ConnManager, p peer.ID) bool {
-	info := m.GetTagInfo(p)
-	return info != nil && (info.Tags["relay-reservation"] > 0 || info.Tags["relay-v2-hop"] > 0)
-}
-
-// answeredAt is the address at which this node has dialed a peer that answered; nil if it was not this node that did.
-func answeredAt(c network.Conn) ma.Multiaddr {
-	remote := c.RemoteMultiaddr()
-	if c.Stat().Direction != network.DirOutbound {
-		return nil
-	}
-	if _, _, ok := addr.SplitRelay(remote); ok || dialable(remote) {
-		return remote
-	}
-	return nil
 }
 
 func (k *Keeper) isMember(protos []protocol.ID) bool {

@@ -78,8 +78,8 @@ func TestKeeper_OneShortPingAtATime(t *testing.T) {
 		b.net.Cut(ah, bh)
 		before := runtime.NumGoroutine()
 		for range 1000 {
-			a.ping(b.ctx, &b.wg, conns, checkTimeout, false)
-			a.ping(b.ctx, &b.wg, conns, pingTimeout, false)
+			a.ping(b.ctx, &b.wg, conns, lookDoubt, checkTimeout)
+			a.ping(b.ctx, &b.wg, conns, lookUsual, pingTimeout)
 		}
 		synctest.Wait()
 		if n := runtime.NumGoroutine() - before; n > 10 {

@@ -25,12 +25,12 @@ const maxExcused = 8
 type lookKind int
 
 const (
-	lookUsual lookKind = iota // two, of pingTimeout
-	lookDoubt                 // one: there was a reason already
-	lookUsed                  // two, of a shorter time: somebody waits
+	lookUsual lookKind = iota // two
+	lookUsed                  // two: somebody waits for it
+	lookDoubt                 // one: there was a reason to doubt it already
 )
 
-// look is a ping of one connection: a short one does not wait for a long one.
+// look is a look at one connection: a short one does not wait for a long one.
 type look struct {
 	conn network.Conn
 	kind lookKind
@@ -38,14 +38,7 @@ type look struct {
 
 // ping looks whether each of the connections still works, and closes those that do not. One look of a kind at one
 // connection is under way at a time: it will tell.
-func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, conns []network.Conn, timeout time.Duration, used bool) {
-	kind := lookUsual
-	switch {
-	case used:
-		kind = lookUsed
-	case timeout < pingTimeout:
-		kind = lookDoubt
-	}
+func (k *Keeper) ping(ctx context.Context, wg *sync.WaitGroup, conns []network.Conn, kind lookKind, timeout time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, c := range conns {
