@@ -34,6 +34,9 @@ func newAccess(n *Node, c *config) *access {
 	return a
 }
 
+// carrier tells whether a peer is a relay that was named.
+func (a *access) carrier(p peer.ID) bool { return a.relays[p] }
+
 // mayConnect tells whether a peer may be connected.
 func (a *access) mayConnect(p peer.ID) bool { return a.relays[p] || a.unlisted(p) == nil }
 

@@ -21,6 +21,8 @@ func eventKind(k discovery.EventKind) PeerEventKind {
 		return PeerLeft
 	case discovery.PeerUnreachable:
 		return PeerUnreachable
+	case discovery.PeerPathChanged:
+		return PeerPathChanged
 	case discovery.PeerClone:
 		return PeerCloned
 	case discovery.PeerIdentityChanged, discovery.PeerIdentityRefused:
@@ -31,15 +33,21 @@ func eventKind(k discovery.EventKind) PeerEventKind {
 }
 
 // passOn passes what happens on to those who read the node's events. The sequences began before the node listens.
-func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpcstream.ServiceEvent], paths iter.Seq[grpcstream.PathEvent]) {
+func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpcstream.ServiceEvent]) {
 	r.background("peer events", func(context.Context) error {
 		for e := range peers {
 			if e.Kind == discovery.PeerLeft {
 				r.refresh()
 			}
-			if kind := eventKind(e.Kind); kind != "" {
-				r.events.Publish(PeerEvent{Kind: kind, Time: e.Time, Peer: r.peerInfo(e.Peer), Err: e.Err})
+			kind := eventKind(e.Kind)
+			if kind == "" {
+				continue
 			}
+			info := r.peerInfo(e.Peer)
+			if kind == PeerPathChanged {
+				r.metrics.moved(info.Path)
+			}
+			r.events.Publish(PeerEvent{Kind: kind, Time: e.Time, Peer: info, Err: e.Err})
 		}
 		return nil
 	})
@@ -56,19 +64,6 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 			known, _ := r.keeper.Peer(e.Peer)
 			known.ID = e.Peer
 			r.events.Publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
-		}
-		return nil
-	})
-	r.background("path events", func(context.Context) error {
-		for e := range paths {
-			if !e.Moved() {
-				continue
-			}
-			r.metrics.moved(string(e.To.Path))
-			known, _ := r.keeper.Peer(e.Peer)
-			known.ID = e.Peer
-			r.log.Info("a peer is reached on another path", "peer", e.Peer, "path", string(e.To.Path), "relay", e.To.Relay, "transport", e.To.Transport)
-			r.events.Publish(PeerEvent{Kind: PeerPathChanged, Time: e.Time, Peer: r.peerInfo(known)})
 		}
 		return nil
 	})

@@ -33,6 +33,8 @@ func (r *running) openTable() (err error) {
 	}
 	r.table, err = dht.New(r.host, dht.Config{
 		Network:  c.network,
+		Client:   c.profile == profileWAN,
+		Relay:    r.mayCarry(),
 		Member:   grpcstream.TunnelProtocol(c.network),
 		Lifetime: c.lifetime,
 		Allow:    r.node.access.mayConnect,
@@ -107,7 +109,7 @@ func (r *running) askCatalogs(ctx context.Context, service string) iter.Seq[peer
 
 // askCatalog asks one neighbor. Addresses that it has no right to name are dropped.
 func (r *running) askCatalog(ctx context.Context, p peer.ID, service string) (out []peer.AddrInfo) {
-	from := discovery.Origin{Source: "neighbor", Scope: discovery.ScopeTo(r.host.Network(), p)} // before: it may be gone then
+	from := r.keeper.From("neighbor", p) // before: it may be gone then
 	err := r.ask(p, func(cc grpc.ClientConnInterface) error {
 		found, err := neighbors.Find(ctx, cc, service, neighbors.MaxRecords)
 		for _, n := range found {

@@ -119,6 +119,9 @@ func (r *running) peerInfo(p discovery.Peer) PeerInfo {
 	}
 	if at, ok := r.channel.Path(p.ID); ok {
 		info.Path, info.Relay, info.PathSince, info.Transport = string(at.Path), at.Relay, at.Since, at.Transport
+		if p.Path.Relay == at.Relay && !p.Path.Since.IsZero() {
+			info.PathSince = p.Path.Since // the connection may have been renewed since
+		}
 		if at.Addr != nil {
 			info.Addrs = connectedFirst(at.Addr, info.Addrs)
 		}

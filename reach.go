@@ -4,10 +4,12 @@ import (
 	"context"
 	"slices"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host/reach"
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 // Reachability tells how others reach this node, as far as its relays know: whether it is public, what kind of NAT is in
@@ -35,6 +37,33 @@ func (r *running) openReach() (err error) {
 	return err
 }
 
+// keepReachable runs that part, and makes the node a server of the table while it is public: others would dial one behind
+// a NAT in vain.
+func (r *running) keepReachable() {
+	if r.reach == nil {
+		return
+	}
+	changes := r.reach.Changes(r.ctx)
+	r.background("reach", r.reach.Run)
+	if r.node.config.profile != profileWAN {
+		return // a relay is public, or there is no use for it
+	}
+	r.background("reachability", func(context.Context) error {
+		for range changes {
+			r.table.SetServer(r.reach.Status().Reachability == network.ReachabilityPublic)
+		}
+		return nil
+	})
+}
+
+// mayCarry tells through which relays peers may be reached; nil: through none.
+func (r *running) mayCarry() func(peer.ID) bool {
+	if r.node.config.profile == profileLAN {
+		return nil
+	}
+	return r.node.access.mayConnect
+}
+
 // relayInfos are the relays, each once with all the addresses that it was named with.
 func (c *config) relayInfos() []peer.AddrInfo {
 	var out []peer.AddrInfo
@@ -58,7 +87,7 @@ func (r *running) findPeer(ctx context.Context, p peer.ID) ([]ma.Multiaddr, erro
 	known := r.host.Peerstore().Addrs(p)
 	var out []ma.Multiaddr
 	for _, relay := range r.node.config.relayIDs() {
-		a, err := ma.NewMultiaddr("/p2p/" + relay.String() + "/p2p-circuit")
+		a, err := addr.ThroughRelay(relay, nil)
 		if err == nil && relay != p && !slices.ContainsFunc(known, a.Equal) {
 			out = append(out, a)
 		}

@@ -1,13 +1,45 @@
 package p2p_test
 
 import (
+	"bytes"
+	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
+	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
+	"github.com/lynn9388/p2p/protocols/nodeinfo"
 )
+
+// logText is a log that is read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
 
 func TestWAN_SaysWhoAnswersAtARelayWithoutAnID(t *testing.T) {
 	network := p2ptest.Network()
@@ -46,4 +78,92 @@ func TestWAN_SaysThatNobodyAnswersAtARelayWithoutAnID(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestRelay_CarriesAndDoesNotCall is for T29: being connected is not being trusted.
+func TestRelay_CarriesAndDoesNotCall(t *testing.T) {
+	network := p2ptest.Network()
+	key, id := newKey(t)
+	relay := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.Relay(), p2p.WithOpen(), p2p.WithIdentity(key))...)
+	start(t, relay)
+	place := relay.ID().String() + "@localhost:" + port(t, relay)
+	list := filepath.Join(t.TempDir(), "allowed.txt")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, friend := newKey(t)
+	write(friend.String() + " a friend\n")
+	var log logText
+	n := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.WAN(place), p2p.WithAllowFile(list),
+		p2p.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
+	pb.RegisterGreeterServiceServer(n, greeter{})
+	n.RegisterService(&benchDesc, nil)
+	start(t, n)
+	if _, err := nodeinfo.Get(t.Context(), n.Peer(place)); err != nil {
+		t.Fatalf("the node cannot call its relay: %v", err)
+	}
+	target := relay.Peer(n.Addrs()[0].String())
+	unary := func(method string) error {
+		return target.Invoke(t.Context(), method, new(wrapperspb.BytesValue), new(wrapperspb.BytesValue))
+	}
+	stream := func(method string) error {
+		s, err := target.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+		if err == nil {
+			err = s.RecvMsg(new(wrapperspb.BytesValue))
+		}
+		return err
+	}
+	called := 0
+	for service, info := range registeredServices(t, n) {
+		for _, m := range info.Methods {
+			call := unary
+			if m.IsClientStream || m.IsServerStream {
+				call = stream
+			}
+			called++
+			if err := call("/" + service + "/" + m.Name); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("a relay calls %s/%s: %v, want PermissionDenied", service, m.Name, err)
+			}
+		}
+	}
+	if called < 10 {
+		t.Errorf("%d methods were tried: want all, those that every node has included", called)
+	}
+	for _, method := range []string{"/hello.v1.GreeterService/Nothing", "/no.Such/Method", "/p2p.control.v1.ControlService/Status"} {
+		if err := unary(method); status.Code(err) != codes.PermissionDenied {
+			t.Errorf("a relay calls %s, which is not there: %v, want PermissionDenied", method, err)
+		}
+	}
+	if text := log.String(); !strings.Contains(text, `msg="refused a call" peer=`+id.String()) || !strings.Contains(text, "may carry") {
+		t.Errorf("the log does not say what was refused, and why:\n%s", text)
+	}
+	// Once it is listed it calls as others do.
+	write(friend.String() + "\n" + id.String() + "\n")
+	poll.Until(t, 10*time.Second, func() string {
+		if _, err := greet(t, target); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+// registeredServices are the services of a node, those included that every node has.
+func registeredServices(t *testing.T, n *p2p.Node) map[string]grpc.ServiceInfo {
+	t.Helper()
+	out := make(map[string]grpc.ServiceInfo)
+	services, err := nodeinfo.List(t.Context(), n.Peer(n.ID().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range services {
+		var info grpc.ServiceInfo
+		for _, m := range s.GetMethods() {
+			info.Methods = append(info.Methods, grpc.MethodInfo{Name: m.GetName(), IsClientStream: m.GetClientStreaming(), IsServerStream: m.GetServerStreaming()})
+		}
+		out[s.GetName()] = info
+	}
+	return out
 }

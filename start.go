@@ -70,14 +70,12 @@ func start(n *Node, joins []string) (_ *running, err error) {
 		}
 	}
 	// Everybody who follows the host's events does so before the first connection can come.
-	r.passOn(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx), r.channel.Paths(r.ctx))
+	r.passOn(r.keeper.Events(r.ctx), r.channel.Watch(r.ctx))
 	r.background("keeper", r.keeper.Run)
 	if r.table != nil {
 		r.background("dht", r.table.Run)
 	}
-	if r.reach != nil {
-		r.background("reach", r.reach.Run)
-	}
+	r.keepReachable()
 	if err := host.Listen(r.host, n.config.listen); err != nil {
 		return nil, err
 	}
@@ -189,6 +187,8 @@ func (r *running) openDiscovery() error {
 		Member: grpcstream.TunnelProtocol(c.network),
 		Allow:  r.node.access.mayConnect,
 		InUse:  r.inUse,
+		Relay:  r.mayCarry(),
+		Keep:   r.node.access.carrier,
 		Book:   r.book,
 		Logger: r.log,
 	})
