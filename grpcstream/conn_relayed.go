@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -38,16 +39,30 @@ func quotaOf(c network.Conn) quota {
 
 // String returns the quota as it stands in errors.
 func (q quota) String() string {
-	switch {
-	case q.data > 0 && q.duration > 0:
-		return fmt.Sprintf("%d bytes each way and %v", q.data, q.duration)
-	case q.data > 0:
-		return fmt.Sprintf("%d bytes each way", q.data)
-	case q.duration > 0:
-		return q.duration.String()
-	default:
-		return "any amount and time"
+	var parts []string
+	if q.data > 0 {
+		parts = append(parts, size(q.data)+" each way")
 	}
+	if q.duration > 0 {
+		parts = append(parts, q.duration.String())
+	}
+	if parts == nil {
+		return "any amount"
+	}
+	return strings.Join(parts, " and ")
+}
+
+// size returns a number of bytes as it stands in errors.
+func size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1<<10 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, i := float64(n)/(1<<10), 0
+	for ; v >= 1<<10; i++ {
+		v /= 1 << 10
+	}
+	return fmt.Sprintf("%.4g %ciB", v, units[i])
 }
 
 // reached tells whether a connection that has ended was at its limit. Of what it carried only this tunnel's part is
@@ -74,8 +89,8 @@ func (c *conn) lost(err error) *Error {
 	if q.reached(age, max(sent, got)) {
 		return &Error{
 			Code: codes.Unavailable, Reason: ReasonRelayLimit, Err: err,
-			Message: fmt.Sprintf("the connection with peer %s reached the limit of relay %s, which carries %s: about %d bytes sent and %d received in %v",
-				c.peer.ID, c.peer.Relay, q, sent, got, age),
+			Message: fmt.Sprintf("the connection with peer %s reached the limit of relay %s, which carries %s: about %s sent and %s received in %v",
+				c.peer.ID, c.peer.Relay, q, size(sent), size(got), age),
 			Remedy: "make the call again, over a relay with a higher limit or one of your own",
 		}
 	}

@@ -39,12 +39,22 @@ const hop = 15 * time.Millisecond
 // acrossWAN runs a test in virtual time.
 func acrossWAN(t *testing.T, limits host.RelayConfig, test func(t *testing.T, w *wan)) {
 	t.Helper()
+	acrossRelay(t, func(n *hosttest.Network) (h corehost.Host, end func()) {
+		return n.HostWith(host.Config{WAN: true, Relay: &limits}), func() {}
+	}, test)
+}
+
+// acrossRelay is acrossWAN with a relay of the test's own.
+func acrossRelay(t *testing.T, relay func(*hosttest.Network) (h corehost.Host, end func()), test func(t *testing.T, w *wan)) {
+	t.Helper()
 	virtual.Test(t, func(t *testing.T) {
 		n := hosttest.New(t)
 		defer n.Close()
 		n.SetLatencyAll(hop)
+		h, end := relay(n)
+		defer end()
 		w := &wan{
-			t: t, net: n, relay: n.HostWith(host.Config{WAN: true, Relay: &limits}),
+			t: t, net: n, relay: h,
 			a: n.HostWith(host.Config{WAN: true}), b: n.HostWith(host.Config{WAN: true}),
 		}
 		defer w.close()
@@ -81,6 +91,23 @@ func (w *wan) reserve() {
 		w.t.Fatal(err)
 	}
 	if _, err := circuit.Reserve(ctx, w.b, at); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// away disconnects b from the relay.
+func (w *wan) away() {
+	w.t.Helper()
+	if err := w.b.Network().ClosePeer(w.relay.ID()); err != nil {
+		w.t.Fatal(err)
+	}
+	passed(time.Second)
+}
+
+// occupy has the relay carry between another host and b.
+func (w *wan) occupy(other corehost.Host) {
+	w.t.Helper()
+	if err := other.Connect(w.t.Context(), peer.AddrInfo{ID: w.b.ID(), Addrs: w.circuits()}); err != nil {
 		w.t.Fatal(err)
 	}
 }

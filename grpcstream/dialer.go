@@ -14,12 +14,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc/codes"
-
-	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 // connectTimeout bounds how long a peer may take from the first packet to gRPC's greeting. libp2p gives up a private
@@ -158,73 +155,26 @@ func (d *dialer) explain(id peer.ID, err error) error {
 	if err == nil {
 		return nil
 	}
-	return asError(id, err, d.network)
+	relays := d.relays(id)
+	if !errors.Is(err, context.DeadlineExceeded) || len(relays) == 0 {
+		return asError(id, err, d.network)
+	}
+	return &Error{
+		Code: codes.Unavailable, Reason: ReasonNoRoute, Err: err,
+		Message: fmt.Sprintf("peer %s did not answer within %s through relay %s", id, connectTimeout, strings.Join(relays, " or ")),
+		Remedy:  "check that the peer and the relay are running and that no firewall drops their packets",
+	}
 }
 
-// asError makes an [*Error] of what kept a tunnel to a peer from being made.
-func asError(id peer.ID, err error, networkName string) error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e
+// relays returns the relays through which the peer is known to be reached, if nothing else is known of where it is.
+func (d *dialer) relays(id peer.ID) []string {
+	var ids []string
+	for _, a := range d.host.Peerstore().Addrs(id) {
+		relay, relayed := relayOf(a)
+		if !relayed {
+			return nil
+		}
+		ids = append(ids, relay.String())
 	}
-	e := &Error{Code: codes.Unavailable, Err: err}
-	mismatch, wrong := asMismatch(err)
-	connErr, _ := errors.AsType[*network.ConnError](err)
-	streamErr, _ := errors.AsType[*network.StreamError](err)
-	text := oneLine(err)
-	switch {
-	case wrong:
-		e.Reason = ReasonWrongPeer
-		e.Message = fmt.Sprintf("peer %s was dialed, and %s answered", id, mismatch.Actual)
-		e.Remedy = "name the peer that is to be called; nothing was sent to the one that answered"
-	case errors.Is(err, ErrProtocolNotSupported), strings.Contains(text, ErrProtocolNotSupported.Error()):
-		e.Reason = ReasonProtocolNotSupported
-		e.Message = fmt.Sprintf("peer %s does not speak the tunnel protocol of network %q", id, networkName)
-		e.Remedy = "check that it serves gRPC and that both nodes have the same network name"
-	case connErr != nil && connErr.ErrorCode == network.ConnGated,
-		streamErr != nil && streamErr.ErrorCode == network.StreamGated,
-		strings.Contains(text, "gater disallows"):
-		e.Reason = ReasonRefused
-		e.Message = fmt.Sprintf("the connection with peer %s is refused by a policy: %s", id, text)
-		e.Remedy = "put each node on the other's allow list"
-	case errors.Is(err, network.ErrResourceLimitExceeded),
-		connErr != nil && (connErr.ErrorCode == network.ConnResourceLimitExceeded || connErr.ErrorCode == network.ConnRateLimited),
-		streamErr != nil && (streamErr.ErrorCode == network.StreamResourceLimitExceeded || streamErr.ErrorCode == network.StreamRateLimited):
-		e.Reason = ReasonBusy
-		e.Message = fmt.Sprintf("a limit was hit on the way to peer %s: %s", id, text)
-		e.Remedy = "try again later, or raise the limit named"
-	case lostUnderway(err):
-		e.Reason = ReasonNoRoute
-		e.Message = fmt.Sprintf("the connection with peer %s was lost: %s", id, text)
-		e.Remedy = "check that it is running and that the network between works, and try again"
-	case strings.Contains(text, "server preface"):
-		e.Reason = ReasonNoAnswer
-		e.Message = fmt.Sprintf("peer %s took the tunnel and did not greet in gRPC: %s", id, text)
-		e.Remedy = "it hangs, or is no gRPC server: restart it"
-	case errors.Is(err, context.DeadlineExceeded):
-		e.Reason = ReasonNoRoute
-		e.Message = fmt.Sprintf("peer %s did not answer within %s", id, connectTimeout)
-		e.Remedy = "check that it is running and that no firewall drops its packets"
-	default:
-		e.Reason = ReasonNoRoute
-		e.Message = fmt.Sprintf("peer %s cannot be reached: %s", id, text)
-		e.Remedy = "check that it is running and that its addresses are right"
-	}
-	return e
-}
-
-// asMismatch finds the refusal of somebody else's identity, which libp2p returns as a value or as a pointer.
-func asMismatch(err error) (sec.ErrPeerIDMismatch, bool) {
-	if m, ok := errors.AsType[sec.ErrPeerIDMismatch](err); ok {
-		return m, true
-	}
-	if m, ok := errors.AsType[*sec.ErrPeerIDMismatch](err); ok && m != nil {
-		return *m, true
-	}
-	return sec.ErrPeerIDMismatch{}, false
-}
-
-// oneLine returns an error's text, which may hold what a peer chose, fit to stand in one line.
-func oneLine(err error) string {
-	text := strings.ReplaceAll(err.Error(), "\n  * ", " ")
-	return safetext.Clean(strings.ReplaceAll(text, "\n", " "))
+	return set(ids)
 }
