@@ -103,10 +103,22 @@ func expand(a ma.Multiaddr, local []netip.Addr) []ma.Multiaddr {
 	return out
 }
 
-// complete returns the announced address with the ports of the listening addresses, each transport with its own.
+// complete returns the announced address with the ports of the listening addresses, each transport with its own. A port
+// that was announced stands for TCP and QUIC, and for WebSocket where that shares the port of TCP.
 func (a announced) complete(listen []ma.Multiaddr) []ma.Multiaddr {
-	tcp, udp := firstPort(listen, ma.P_TCP), firstPort(listen, ma.P_UDP)
+	var plain, sockets []ma.Multiaddr
+	for _, l := range listen {
+		if addr.WebSocket(l) {
+			sockets = append(sockets, l)
+		} else {
+			plain = append(plain, l)
+		}
+	}
+	tcp, udp, socket := firstPort(plain, ma.P_TCP), firstPort(plain, ma.P_UDP), firstPort(sockets, ma.P_TCP)
 	if a.port != 0 {
+		if socket == tcp && socket != 0 {
+			socket = a.port
+		}
 		if tcp != 0 {
 			tcp = a.port
 		}
@@ -118,7 +130,14 @@ func (a announced) complete(listen []ma.Multiaddr) []ma.Multiaddr {
 	if err != nil {
 		return nil
 	}
-	return out
+	if socket == 0 {
+		return out
+	}
+	over, err := ma.NewMultiaddr(fmt.Sprintf("/tcp/%d/ws", socket))
+	if err != nil {
+		return nil
+	}
+	return append(out, a.host.Encapsulate(over))
 }
 
 // firstPort returns the port of the first address with the protocol, or 0.

@@ -6,6 +6,7 @@ var (
 	EncodeKey      = encodeKey
 	ParseAllowFile = parseAllowFile
 	Watch          = watch
+	ProxyFor       = proxyFor
 )
 
 // The head starts between local addresses.

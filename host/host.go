@@ -31,6 +31,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 // Config says what [New] builds. The zero value is a host with a throwaway identity that does not listen.
@@ -63,7 +65,9 @@ type Config struct {
 	Relay *RelayConfig
 
 	// WebSocket names a further place to listen at, for WebSocket over TCP, as Listen does: ":443". It is for peers
-	// that nothing but HTTP gets out of. Empty, the host does not listen for WebSocket.
+	// where nothing but HTTP gets out, may have the port of Listen, and is listened at together with the first address of
+	// Listen. TLS around it, which some proxies want, is left to a server in front. Empty, the host does not listen for
+	// WebSocket.
 	WebSocket string
 
 	// Relays are peers that may be connected although Allow does not list them, because they carry for this host.
@@ -123,10 +127,15 @@ func newNode(cfg Config) (*node, error) {
 	if cfg.MapPorts && !cfg.WAN {
 		return nil, errors.New("host: MapPorts without WAN: a mapped port is of use across NATs only")
 	}
-	n := &node{clone: cfg.Clone, refused: cfg.Refused, log: cfg.Logger}
+	n := &node{webSocket: cfg.WebSocket, clone: cfg.Clone, refused: cfg.Refused, log: cfg.Logger}
 	var err error
 	if n.announce, err = parseAnnounce(cfg.Announce); err != nil {
 		return nil, fmt.Errorf("host: %w", err)
+	}
+	if cfg.WebSocket != "" {
+		if _, err := addr.ParseListenWebSocket(cfg.WebSocket); err != nil {
+			return nil, fmt.Errorf("host: %w", err)
+		}
 	}
 	if cfg.Relay != nil {
 		carries, err := cfg.Relay.complete()
@@ -176,6 +185,7 @@ type node struct {
 
 	made      []io.Closer // what the options have made for a host that does not exist yet
 	listening sync.Mutex  // one Listen at a time
+	webSocket string      // where to listen for it as well, until that is done
 	simulated bool        // its QUIC does not use the machine's sockets
 	tableOf   addressTable
 	setup     error // of Config.Setup

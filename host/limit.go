@@ -60,7 +60,7 @@ func (l *limiter) OpenConnection(dir network.Direction, fd bool, endpoint ma.Mul
 	ip, ok := addr.IP(endpoint)
 	ip = ip.Unmap().WithZone("")
 	switch {
-	case ok && relayed(endpoint):
+	case ok && addr.Relayed(endpoint):
 		endpoint = uncounted()
 	case !ok || addr.IPScope(ip) != addr.Private:
 		return l.manager.OpenConnection(dir, fd, endpoint)

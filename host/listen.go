@@ -54,27 +54,36 @@ type listener interface {
 //
 // A port of which either half is taken is a [*PortTakenError], and after any error nothing of addrs listens. Where the
 // machine has no IPv6, or no ::1, the IPv4 half of "localhost" and of all addresses is enough. Only transports that
-// the host has are used.
+// the host has are used. The first time, the host also listens where [Config.WebSocket] says.
 func Listen(h corehost.Host, addrs ...string) error {
-	if n, ok := h.(*node); ok {
+	n, ours := h.(*node)
+	if ours {
 		n.listening.Lock()
 		defer n.listening.Unlock()
 	}
 	var done []ma.Multiaddr
 	for _, a := range addrs {
-		bound, err := listen(h, a)
+		bound, err := listen(h, a, addr.ParseListen)
 		if err != nil {
 			closeListeners(h, done)
 			return err
 		}
 		done = append(done, bound...)
 	}
+	if !ours || n.webSocket == "" {
+		return nil
+	}
+	if _, err := listen(h, n.webSocket, addr.ParseListenWebSocket); err != nil {
+		closeListeners(h, done)
+		return err
+	}
+	n.webSocket = ""
 	return nil
 }
 
 // listen listens at one of [Listen]'s addresses and returns what was bound.
-func listen(h corehost.Host, asked string) ([]ma.Multiaddr, error) {
-	want, err := addr.ParseListen(asked)
+func listen(h corehost.Host, asked string, parse func(string) ([]ma.Multiaddr, error)) ([]ma.Multiaddr, error) {
+	want, err := parse(asked)
 	if err != nil {
 		return nil, fmt.Errorf("host: %w", err)
 	}
@@ -105,7 +114,7 @@ func listen(h corehost.Host, asked string) ([]ma.Multiaddr, error) {
 
 // listenAt listens at want, on the ports it names.
 func listenAt(h corehost.Host, asked string, want []ma.Multiaddr) ([]ma.Multiaddr, error) {
-	want, err := free(asked, want)
+	want, err := free(h, asked, want)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +131,7 @@ func listenAnywhere(h corehost.Host, asked string, want []ma.Multiaddr) ([]ma.Mu
 	for i, a := range want {
 		at[i] = withPort(a, port)
 	}
-	if at, err = free(asked, at); err != nil {
+	if at, err = free(h, asked, at); err != nil {
 		return nil, err
 	}
 	return bind(h, asked, at, len(at))
@@ -165,10 +174,15 @@ func withPort(a ma.Multiaddr, port uint16) ma.Multiaddr {
 
 // free returns those of want that this machine can bind, after making sure that nobody else has them. libp2p alone
 // would not notice: it shares TCP ports and is content when one address of several is bound.
-func free(asked string, want []ma.Multiaddr) ([]ma.Multiaddr, error) {
+func free(h corehost.Host, asked string, want []ma.Multiaddr) ([]ma.Multiaddr, error) {
 	var out []ma.Multiaddr
 	var missing error
+	four := slices.ContainsFunc(want, func(a ma.Multiaddr) bool { return !isIP6(a) })
 	for _, a := range want {
+		if shared(h, a) {
+			out = append(out, a)
+			continue
+		}
 		c, err := claim(a)
 		switch {
 		case err == nil:
@@ -178,7 +192,7 @@ func free(asked string, want []ma.Multiaddr) ([]ma.Multiaddr, error) {
 			out = append(out, a)
 		case errors.Is(err, errAddrInUse):
 			return nil, takenError(asked, a, err)
-		case len(want) > 2 && isIP6(a) && (errors.Is(err, errAddrNotAvailable) || errors.Is(err, errFamily)):
+		case four && isIP6(a) && (errors.Is(err, errAddrNotAvailable) || errors.Is(err, errFamily)):
 			missing = err
 		default:
 			return nil, fmt.Errorf("host: listen %q: %w", asked, err)
@@ -188,6 +202,15 @@ func free(asked string, want []ma.Multiaddr) ([]ma.Multiaddr, error) {
 		return nil, fmt.Errorf("host: listen %q: %w", asked, missing)
 	}
 	return out, nil
+}
+
+// shared tells whether a is a WebSocket address at a TCP port at which h listens: it can tell the two apart there.
+func shared(h corehost.Host, a ma.Multiaddr) bool {
+	if !addr.WebSocket(a) {
+		return false
+	}
+	i := slices.IndexFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_TCP })
+	return slices.ContainsFunc(h.Network().ListenAddresses(), a[:i+1].Equal)
 }
 
 func takenError(asked string, a ma.Multiaddr, err error) *PortTakenError {

@@ -15,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	tls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	madns "github.com/multiformats/go-multiaddr-dns"
 	"go.uber.org/fx"
 )
@@ -103,14 +102,21 @@ func identity(c *config.Config, cfg Config) error {
 	return nil
 }
 
-// transports sets TCP and QUIC.
+// transports sets TCP and QUIC, and WebSocket where it is of use.
 func transports(cfg Config, n *node) libp2p.Option {
 	return func(c *config.Config) error {
 		if c.Transports == nil {
 			if c.PSK != nil {
 				return errPSK
 			}
-			if err := c.Apply(tcpOption(cfg), libp2p.Transport(quic.NewTransport)); err != nil {
+			opts := []libp2p.Option{libp2p.Transport(newTCP(cfg.WAN && cfg.Relay == nil, cfg.Relays)), libp2p.Transport(quic.NewTransport)}
+			if cfg.WAN || cfg.WebSocket != "" {
+				opts = append(opts, libp2p.Transport(newWebSocket))
+			}
+			if cfg.WebSocket != "" {
+				opts = append(opts, libp2p.ShareTCPListener()) // it may be asked for at the port of TCP
+			}
+			if err := c.Apply(opts...); err != nil {
 				return err
 			}
 		}
@@ -120,15 +126,6 @@ func transports(cfg Config, n *node) libp2p.Option {
 		}
 		return nil
 	}
-}
-
-// tcpOption is TCP whose dials leave from a port of their own, but for those that are to get through a router. A relay is
-// behind none: its dials would only meet those of another.
-func tcpOption(cfg Config) libp2p.Option {
-	if cfg.WAN && cfg.Relay == nil {
-		return libp2p.Transport(newTCP(cfg.Relays))
-	}
-	return libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport())
 }
 
 // channels sets how a connection is secured and split into streams.
@@ -199,8 +196,7 @@ func (n *node) limits(c *config.Config) error {
 // contact others by itself, unless the user's options ask for any of it.
 func reaching(cfg Config) libp2p.Option {
 	return func(c *config.Config) error {
-		asked := c.Relay || c.EnableAutoRelay || c.EnableRelayService || c.EnableHolePunching || c.EnableAutoNATv2 ||
-			c.EnableService || c.NATManager != nil || c.ForceReachability != nil
+		asked := asksForContacts(c)
 		if !c.RelayCustom {
 			circuits := libp2p.DisableRelay()
 			if cfg.WAN { // the transport alone: it dials what it is told to, and takes what a relay brings
@@ -225,6 +221,12 @@ func reaching(cfg Config) libp2p.Option {
 		// IPv6 for blocked, and dial neither any more.
 		return c.Apply(libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil))
 	}
+}
+
+// asksForContacts tells whether the user's options ask for anything that contacts others by itself.
+func asksForContacts(c *config.Config) bool {
+	return c.Relay || c.EnableAutoRelay || c.EnableRelayService || c.EnableHolePunching || c.EnableAutoNATv2 ||
+		c.EnableService || c.NATManager != nil || c.ForceReachability != nil
 }
 
 // quiet turns off that AutoNAT asks the peers to dial back, and that identify learns addresses from what they claim to

@@ -25,28 +25,45 @@ const loopbackStep = time.Second
 // RankDials orders the addresses of one dial. Between loopback and private addresses TCP is dialed first and QUIC
 // later: it is faster there, and a killed process is noticed at once. Among those, loopback comes before private
 // and IPv4 before IPv6, so that an address that does not answer costs one step. Public and relayed addresses are
-// ranked as libp2p does: QUIC first. The groups are dialed side by side. It is a [network.DialRanker].
+// ranked as libp2p does: QUIC first. The groups are dialed side by side. WebSocket, which costs the most, comes after all
+// that is direct. It is a [network.DialRanker].
 func RankDials(addrs []ma.Multiaddr) []network.AddrDelay {
-	var near, far []ma.Multiaddr
+	var near, far, sockets []ma.Multiaddr
 	for _, a := range addrs {
-		if scope := addr.ScopeOf(a); !relayed(a) && (scope == addr.Loopback || scope == addr.Private) {
+		scope := addr.ScopeOf(a)
+		switch {
+		case addr.WebSocket(a):
+			sockets = append(sockets, a)
+		case !addr.Relayed(a) && (scope == addr.Loopback || scope == addr.Private):
 			near = append(near, a)
-		} else {
+		default:
 			far = append(far, a)
 		}
 	}
-	return append(rankNear(near), rankFar(far, len(near) > 0)...)
+	out := append(rankNear(near), rankFar(far, len(near) > 0)...)
+	return append(out, rankSockets(sockets, out)...)
 }
 
-func relayed(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
+// rankSockets has WebSocket addresses wait for the direct ones of others, and for each other.
+func rankSockets(sockets []ma.Multiaddr, others []network.AddrDelay) []network.AddrDelay {
+	var wait time.Duration
+	for _, o := range others {
+		if !addr.Relayed(o.Addr) {
+			wait = max(wait, o.Delay+dialStep)
+		}
+	}
+	var out []network.AddrDelay
+	for _, a := range sockets {
+		out = append(out, network.AddrDelay{Addr: a, Delay: wait})
+		wait += dialStep
+	}
+	return out
 }
 
 // rankFar ranks public and relayed addresses. Beside near ones a relayed one waits, as it does beside public ones.
 func rankFar(far []ma.Multiaddr, near bool) []network.AddrDelay {
 	out := swarm.DefaultDialRanker(far)
-	if near && !slices.ContainsFunc(far, func(a ma.Multiaddr) bool { return !relayed(a) }) {
+	if near && !slices.ContainsFunc(far, func(a ma.Multiaddr) bool { return !addr.Relayed(a) }) {
 		for i := range out {
 			out[i].Delay += swarm.RelayDelay
 		}

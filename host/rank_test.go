@@ -40,6 +40,12 @@ func TestRankDials(t *testing.T) {
 		{"public: QUIC first", []string{"/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"}, []ranked{
 			{"/ip4/192.0.2.1/udp/1/quic-v1", 0}, {"/ip4/192.0.2.1/tcp/1", 250 * time.Millisecond},
 		}},
+		{"WebSocket last", []string{"/ip4/192.0.2.1/tcp/443/ws", "/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"}, []ranked{
+			{"/ip4/192.0.2.1/udp/1/quic-v1", 0}, {"/ip4/192.0.2.1/tcp/1", 250 * time.Millisecond}, {"/ip4/192.0.2.1/tcp/443/ws", 250*time.Millisecond + step},
+		}},
+		{"WebSocket alone does not wait", []string{"/dns/relay.example.org/tcp/443/wss", "/ip4/192.0.2.1/tcp/443/ws"}, []ranked{
+			{"/dns/relay.example.org/tcp/443/wss", 0}, {"/ip4/192.0.2.1/tcp/443/ws", step},
+		}},
 		{"private beside public", []string{"/ip4/192.0.2.1/udp/1/quic-v1", "/ip4/10.0.0.1/tcp/1"}, []ranked{
 			{"/ip4/10.0.0.1/tcp/1", 0}, {"/ip4/192.0.2.1/udp/1/quic-v1", 0},
 		}},

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 // wan returns a host that is to be reached through relays.
@@ -235,20 +236,15 @@ func TestAddrs_ARelayedOneIsTheHostsAtOnce(t *testing.T) {
 			select {
 			case e := <-told.Out():
 				identified, ok := e.(event.EvtPeerIdentificationCompleted)
-				heard = ok && slices.ContainsFunc(recorded(t, identified.SignedPeerRecord), isRelayed) == (len(addrs) > 0)
+				heard = ok && slices.ContainsFunc(recorded(t, identified.SignedPeerRecord), addr.Relayed) == (len(addrs) > 0)
 			case <-within:
 				t.Fatalf("identify tells no signed record with %v", addrs)
 			}
 		}
-		if slices.ContainsFunc(host.Addrs(h), isRelayed) != (len(addrs) > 0) {
+		if slices.ContainsFunc(host.Addrs(h), addr.Relayed) != (len(addrs) > 0) {
 			t.Errorf("the host's addresses are %v, want %v among them", host.Addrs(h), addrs)
 		}
 	}
-}
-
-func isRelayed(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
-	return err == nil
 }
 
 // recorded returns the addresses of a signed record.

@@ -8,6 +8,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
+
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 const (
@@ -50,14 +52,14 @@ func (r *returning) Close() {
 
 // Connected implements [network.Notifiee].
 func (r *returning) Connected(n network.Network, c network.Conn) {
-	if c.Stat().Direction != network.DirInbound || relayed(c.RemoteMultiaddr()) {
+	if c.Stat().Direction != network.DirInbound || addr.Relayed(c.RemoteMultiaddr()) {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, older := range n.ConnsToPeer(c.RemotePeer()) {
 		id := older.ID()
-		if id == c.ID() || relayed(older.RemoteMultiaddr()) || r.asking[id] || r.ctx.Err() != nil {
+		if id == c.ID() || addr.Relayed(older.RemoteMultiaddr()) || r.asking[id] || r.ctx.Err() != nil {
 			continue
 		}
 		r.asking[id] = true

@@ -21,24 +21,31 @@ import (
 // side's own: when two nodes find each other at once, TCP makes one connection of both dials, at which both speak first,
 // and none is left. That is what happens on a link, where all meet at once, and where no router is in between; the two
 // who punch a hole agree beforehand on who speaks first.
+//
+// A relay is behind no router, and its dials would only meet those of another relay.
 type tcpTransport struct {
-	*tcp.TcpTransport                   // shares the listening port
-	own               *tcp.TcpTransport // takes a port of its own
+	*tcp.TcpTransport                   // listens, and dials from the listening port
+	own               *tcp.TcpTransport // dials from a port of its own
+	routed            bool              // a router may be in between
 	relays            []peer.ID         // dialed from the listening port wherever they are
 }
 
 // newTCP returns the constructor of the transport.
-func newTCP(relays []peer.ID) func(transport.Upgrader, network.ResourceManager, *tcpreuse.ConnMgr) (*tcpTransport, error) {
+func newTCP(routed bool, relays []peer.ID) func(transport.Upgrader, network.ResourceManager, *tcpreuse.ConnMgr) (*tcpTransport, error) {
 	return func(u transport.Upgrader, rm network.ResourceManager, listeners *tcpreuse.ConnMgr) (*tcpTransport, error) {
-		shared, err := tcp.NewTCPTransport(u, rm, listeners)
-		if err != nil {
-			return nil, err
-		}
 		own, err := tcp.NewTCPTransport(u, rm, nil, tcp.DisableReuseport())
 		if err != nil {
 			return nil, err
 		}
-		return &tcpTransport{shared, own, relays}, nil
+		var opts []tcp.Option
+		if !routed {
+			opts = append(opts, tcp.DisableReuseport())
+		}
+		shared, err := tcp.NewTCPTransport(u, rm, listeners, opts...)
+		if err != nil {
+			return nil, err
+		}
+		return &tcpTransport{shared, own, routed, relays}, nil
 	}
 }
 
@@ -58,6 +65,9 @@ func (t *tcpTransport) DialWithUpdates(ctx context.Context, a ma.Multiaddr, p pe
 }
 
 func (t *tcpTransport) fromListeningPort(ctx context.Context, a ma.Multiaddr, p peer.ID) bool {
+	if !t.routed {
+		return false
+	}
 	if punching, _, _ := network.GetSimultaneousConnect(ctx); punching {
 		return true
 	}

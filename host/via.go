@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 const (
@@ -141,7 +143,7 @@ func (n *node) resolve(ctx context.Context, to peer.AddrInfo) (out []ma.Multiadd
 }
 
 func (n *node) lookUp(ctx context.Context, p peer.ID, a ma.Multiaddr, depth int) ([]ma.Multiaddr, error) {
-	if relayed(a) || len(a) == 0 {
+	if addr.Relayed(a) || len(a) == 0 {
 		return []ma.Multiaddr{a}, nil
 	}
 	if id, _ := peer.IDFromP2PAddr(a); id == p {

@@ -1,7 +1,9 @@
 // Package addr reads the addresses that people write and tells how far an address reaches.
 //
 // There are three things that a person names: where to listen ([ParseListen]), a place to join ([ParseJoin]) and a
-// peer ([ParsePeer]). All three take the short forms (host:port, ID@host:port, ID@RELAY@host:port) and multiaddrs.
+// peer ([ParsePeer]). All three take the short forms (host:port, ID@host:port, ID@RELAY@host:port) and multiaddrs. A
+// place that is joined or called may be ws://host:port or wss://host:port in place of host:port, which stands for TCP and
+// QUIC: WebSocket, without and with TLS around it.
 package addr
 
 import (
@@ -104,8 +106,10 @@ func fromPlace(s string) ([]ma.Multiaddr, error) {
 	return addrs, nil
 }
 
-// fromHostPort returns the TCP and the QUIC address of host:port.
+// fromHostPort returns the TCP and the QUIC address of host:port, or the WebSocket address of ws://host:port.
 func fromHostPort(s string) ([]ma.Multiaddr, error) {
+	s, secure := strings.CutPrefix(s, "wss://")
+	s, plain := strings.CutPrefix(s, "ws://")
 	host, port, err := SplitHostPort(s)
 	if err != nil {
 		return nil, err
@@ -123,7 +127,20 @@ func fromHostPort(s string) ([]ma.Multiaddr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Transports(prefix, port, port)
+	format := "/tcp/%d/ws"
+	switch {
+	case secure && plain:
+		return nil, errors.New("write one of ws:// and wss://")
+	case secure:
+		format = "/tcp/%d/tls/ws"
+	case !plain:
+		return Transports(prefix, port, port)
+	}
+	socket, err := ma.NewMultiaddr(fmt.Sprintf(format, port))
+	if err != nil {
+		return nil, err
+	}
+	return []ma.Multiaddr{prefix.Encapsulate(socket)}, nil
 }
 
 // SplitHostPort splits "host:port"; the port must be a number from 0 to 65535.
@@ -190,64 +207,4 @@ func ipComponent(ip netip.Addr) (ma.Multiaddr, error) {
 		}
 	}
 	return ma.NewMultiaddr(s)
-}
-
-// ParseListen reads an address to listen at: "localhost:9388" (127.0.0.1 and ::1), ":9388" (all addresses),
-// "192.0.2.1:9388", "[::1]:9388", each with TCP and QUIC on the one port, or a multiaddr, which is taken as it is.
-// Port 0 stands for any free port. A host name other than localhost is refused: what it resolves to would decide who
-// can reach the node.
-func ParseListen(s string) ([]ma.Multiaddr, error) {
-	if strings.HasPrefix(s, "/") {
-		a, err := ma.NewMultiaddr(s)
-		if err != nil {
-			return nil, fmt.Errorf("listen address %q: %w", s, err)
-		}
-		if _, err := a.ValueForProtocol(ma.P_P2P); err == nil {
-			return nil, fmt.Errorf("listen address %q: leave out /p2p/…: a node listens with its own identity", s)
-		}
-		return []ma.Multiaddr{a}, nil
-	}
-	host, port, err := SplitHostPort(s)
-	if err != nil {
-		return nil, fmt.Errorf("listen address %q: %w", s, err)
-	}
-	var ips []netip.Addr
-	switch strings.ToLower(host) {
-	case "":
-		ips = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	case "localhost":
-		ips = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-	default:
-		ip, err := netip.ParseAddr(host)
-		if err != nil {
-			return nil, fmt.Errorf("listen address %q: %q is neither an IP address nor localhost: write :%d for all addresses", s, host, port)
-		}
-		ips = []netip.Addr{ip}
-	}
-	var out []ma.Multiaddr
-	for _, ip := range ips {
-		prefix, err := ipComponent(ip)
-		if err != nil {
-			return nil, fmt.Errorf("listen address %q: %w", s, err)
-		}
-		both, err := listenPair(prefix, port)
-		if err != nil {
-			return nil, fmt.Errorf("listen address %q: %w", s, err)
-		}
-		out = append(out, both...)
-	}
-	return out, nil
-}
-
-// listenPair returns prefix with TCP and with QUIC on the same port, which may be 0.
-func listenPair(prefix ma.Multiaddr, port uint16) ([]ma.Multiaddr, error) {
-	tcp, err := ma.NewMultiaddr(fmt.Sprintf("/tcp/%d", port))
-	if err != nil {
-		return nil, err
-	}
-	quic, err := ma.NewMultiaddr(fmt.Sprintf("/udp/%d/quic-v1", port))
-	if err != nil {
-		return nil, err
-	}
-	return []ma.Multiaddr{prefix.Encapsulate(tcp), prefix.Encapsulate(quic)}, nil
 }

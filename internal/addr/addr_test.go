@@ -35,6 +35,9 @@ func TestParsePeer(t *testing.T) {
 		{someID + "@[2001:db8::1]:9388", []string{"/ip6/2001:db8::1/tcp/9388", "/ip6/2001:db8::1/udp/9388/quic-v1"}},
 		{someID + "@[::ffff:192.0.2.1]:1", []string{"/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/udp/1/quic-v1"}},
 		{someID + "@localhost:9388", []string{"/ip4/127.0.0.1/tcp/9388", "/ip4/127.0.0.1/udp/9388/quic-v1"}},
+		{someID + "@ws://relay.example.org:443", []string{"/dns/relay.example.org/tcp/443/ws"}},
+		{someID + "@ws://[2001:db8::1]:443", []string{"/ip6/2001:db8::1/tcp/443/ws"}},
+		{someID + "@wss://relay.example.org:443", []string{"/dns/relay.example.org/tcp/443/tls/ws"}},
 		{someID + "@LocalHost:9388", []string{"/ip4/127.0.0.1/tcp/9388", "/ip4/127.0.0.1/udp/9388/quic-v1"}},
 		{someID + "@node.example.org:9388", []string{"/dns/node.example.org/tcp/9388", "/dns/node.example.org/udp/9388/quic-v1"}},
 		{someID + "@my_host:9388", []string{"/dns/my_host/tcp/9388", "/dns/my_host/udp/9388/quic-v1"}},
@@ -85,6 +88,10 @@ func TestParsePeer_Malformed(t *testing.T) {
 		someID + "@224.0.0.251:5353":      "names no host",
 		someID + "@192.0.2.256:9388":      "neither an IP address nor a host name",
 		someID + "@1234:9388":             "neither an IP address nor a host name",
+		someID + "@wss://ws://a:1":        "one of ws:// and wss://",
+		someID + "@http://a:1":            "write host:port",
+		someID + "@ws://a":                "write host:port",
+		someID + "@ws://:443":             "host before the port is missing",
 		someID + "@a b:9388":              "neither an IP address nor a host name",
 		someID + "@a/tcp:9388":            "neither an IP address nor a host name",
 		someID + "@a..b:9388":             "neither an IP address nor a host name",
@@ -189,6 +196,27 @@ func TestParseListen(t *testing.T) {
 		}
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %q, want one with %q", in, err, want)
+		}
+	}
+}
+
+func TestParseListenWebSocket(t *testing.T) {
+	for in, want := range map[string][]string{
+		":443":                        {"/ip4/0.0.0.0/tcp/443/ws", "/ip6/::/tcp/443/ws"},
+		"192.0.2.1:80":                {"/ip4/192.0.2.1/tcp/80/ws"},
+		"/ip4/192.0.2.1/tcp/443/ws":   {"/ip4/192.0.2.1/tcp/443/ws"},
+		"/ip4/192.0.2.1/tcp/443/wss":  {"/ip4/192.0.2.1/tcp/443/wss"},
+		"/ip4/192.0.2.1/tcp/443":      nil,
+		"/ip4/192.0.2.1/udp/443/quic": nil,
+		"443":                         nil,
+		"example.org:443":             nil,
+	} {
+		got, err := addr.ParseListenWebSocket(in)
+		if err == nil != (want != nil) {
+			t.Errorf("%s: %v, error %v", in, got, err)
+		}
+		if diff := cmp.Diff(want, texts(got)); diff != "" && err == nil {
+			t.Errorf("%s: %s", in, diff)
 		}
 	}
 }
