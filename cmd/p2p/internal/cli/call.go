@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -166,6 +167,9 @@ func instances(ctx context.Context, c control.ControlServiceClient, opts callOpt
 	for _, i := range found {
 		ids = append(ids, i.ID)
 	}
+	if err == nil && len(ids) == 0 {
+		err = fmt.Errorf("no node but the running one offers %s: call that with --peer", service)
+	}
 	return ids, err
 }
 
@@ -206,8 +210,8 @@ func (a *app) answers(out *output.Printer, verbose bool) dyncall.Answers {
 }
 
 func (a *app) metadata(kind string, md metadata.MD) {
-	for k, values := range md {
-		for _, v := range values {
+	for _, k := range slices.Sorted(maps.Keys(md)) {
+		for _, v := range md[k] {
 			a.note("%s: %s: %s", kind, k, v)
 		}
 	}

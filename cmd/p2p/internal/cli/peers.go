@@ -160,6 +160,9 @@ func (a *app) peerCommand(cmd *cobra.Command, do func(ctx context.Context, c con
 		if err := checkPeer(args[0]); err != nil && (cmd.Name() != connectName || !isPlace(args[0])) {
 			return err
 		}
+		if _, err := a.printer(); err != nil { // a wrong --output, of those that have it
+			return err
+		}
 		return a.withNode(cmd.Context(), func(c control.ControlServiceClient, _ *grpc.ClientConn) error {
 			return do(cmd.Context(), c, args[0])
 		})

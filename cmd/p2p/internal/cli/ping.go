@@ -40,13 +40,16 @@ that of the last answer, and relay is null or {"id", "name", "pinned_name"}.`,
 		Example: `  p2p ping 12D3KooW…
   p2p ping alice -c 1
   p2p ping 12D3KooW…@192.0.2.7:9388`,
+		PreRunE: func(*cobra.Command, []string) error {
+			switch {
+			case count < 1:
+				return usagef("--count %d: at least 1", count)
+			case interval < 0:
+				return usagef("--interval %s: it must not be negative", interval)
+			}
+			return nil
+		},
 	}, func(ctx context.Context, c control.ControlServiceClient, target string) error {
-		switch {
-		case count < 1:
-			return usagef("--count %d: at least 1", count)
-		case interval < 0:
-			return usagef("--interval %s: it must not be negative", interval)
-		}
 		out, err := a.printer()
 		if err != nil {
 			return err

@@ -112,31 +112,37 @@ func publish(ctx context.Context, c control.ControlServiceClient, out *output.Pr
 	if err != nil {
 		return err
 	}
-	req := &control.PublishRequest{Topic: topic}
-	var bad error
-	for {
-		text, err := texts()
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				bad = err
-			}
-			break
-		}
-		req.Text = text
-		if stream.Send(req) != nil {
-			break // CloseAndRecv has the reason
-		}
-		req = &control.PublishRequest{}
+	sent := make(chan error, 1)
+	go func() { sent <- sendTexts(stream, topic, texts) }() // it ends with the texts
+	res := new(control.PublishResponse)
+	if err := stream.RecvMsg(res); err != nil {
+		return err // also while the next text is waited for
 	}
-	res, err := stream.CloseAndRecv()
-	switch {
-	case err != nil:
+	if err := <-sent; err != nil {
 		return err
-	case bad != nil:
-		return bad
 	}
 	done := publishedJSON{Topic: topic, Messages: res.GetMessages(), Peers: res.GetPeers()}
 	return out.Line(done, "published %s on %s: %s there", count(done.Messages, "message"), topic, are(done.Peers))
+}
+
+// sendTexts sends each text as soon as it is there, and returns what was wrong with one.
+func sendTexts(stream grpc.ClientStreamingClient[control.PublishRequest, control.PublishResponse], topic string, texts textSource) error {
+	defer func() { _ = stream.CloseSend() }()
+	req := &control.PublishRequest{Topic: topic}
+	for {
+		text, err := texts()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		req.Text = text
+		if stream.Send(req) != nil {
+			return nil // RecvMsg has the reason
+		}
+		req = &control.PublishRequest{}
+	}
 }
 
 // count says how many there are of something.
