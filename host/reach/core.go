@@ -22,7 +22,7 @@ const (
 	actReserve                    // ask relay for a reservation
 	actProbe                      // ask relay to dial addr
 	actAnnounce                   // tell the host of addrs, and whether it is public
-	actAttempt                    // try to get a direct connection to peer, for the try-th time in a row
+	actAttempt                    // try to get a direct connection to peer, for the try-th time in a row, as attempt id
 )
 
 type action struct {
@@ -34,6 +34,7 @@ type action struct {
 	addrs   []ma.Multiaddr
 	timeout time.Duration
 	try     int
+	id      int
 	public  network.Reachability
 }
 
@@ -52,6 +53,7 @@ type core struct {
 	machine   []netip.Addr   // addresses of this machine's interfaces
 	listening []uint16       // ports, of TCP and UDP
 	addrs     []ma.Multiaddr // the host's own: of interfaces, mapped, announced
+	known     []ma.Multiaddr // the addresses that the host was last seen at
 	lastMove  time.Time      // when the host was last seen at another address than before
 	renewed   time.Time      // when the addresses outside were last asked for anew
 	renewGap  time.Duration  // how long until that is worth it again
@@ -133,14 +135,13 @@ func (c *core) situation(machine []netip.Addr, listening []uint16, addrs []ma.Mu
 	}
 	gone := len(c.machine) > 0 && !slices.Equal(machine, c.machine)
 	first := len(c.listening) == 0
-	before := c.outside()
 	c.machine, c.listening, c.addrs = machine, listening, addrs
 	c.changed = true
 	if gone {
 		c.disturbed()
 	}
 	if first {
-		c.moved(before)
+		c.moved()
 	}
 }
 

@@ -74,7 +74,7 @@ const (
 
 // target is a peer that is, or was lately, connected through a relay.
 type target struct {
-	id       peer.ID
+	peer     peer.ID
 	met      time.Time
 	relayed  []carried
 	direct   int
@@ -83,6 +83,7 @@ type target struct {
 	try      int       // attempts in a row
 	next     time.Time // zero: none is due
 	running  bool      // an attempt, whoever began it
+	id       int       // of the last attempt
 	mine     bool      // this host began it
 	dialing  bool      // it is beyond the exchange
 	strange  bool
@@ -107,10 +108,9 @@ func (c *core) paths(p peer.ID, relayed []carried, direct int) {
 			return
 		}
 		c.forget()
-		t = &target{id: p, met: c.now, asked: rate.NewLimiter(rate.Every(exchangeEvery), exchangeBurst)}
+		t = &target{peer: p, met: c.now, asked: rate.NewLimiter(rate.Every(exchangeEvery), exchangeBurst)}
 		c.peers[p] = t
 	}
-	before := c.outside()
 	isNew := slices.ContainsFunc(relayed, func(r carried) bool { return !slices.Contains(t.relayed, r) })
 	was := t.direct
 	t.relayed, t.direct, t.last = relayed, direct, c.now
@@ -131,7 +131,7 @@ func (c *core) paths(p peer.ID, relayed []carried, direct int) {
 	if direct > 0 || len(relayed) == 0 {
 		t.next = time.Time{}
 	}
-	c.moved(before) // a peer that carries is believed
+	c.moved() // a peer that carries is believed
 }
 
 // forget makes room for one more peer.
@@ -142,7 +142,7 @@ func (c *core) forget() {
 			continue
 		}
 		if c.now.Sub(t.last) > remembered {
-			delete(c.peers, t.id)
+			delete(c.peers, t.peer)
 			continue
 		}
 		idle = append(idle, t)
@@ -150,7 +150,7 @@ func (c *core) forget() {
 	if len(c.peers) < maxPeers || len(idle) == 0 {
 		return
 	}
-	delete(c.peers, slices.MinFunc(idle, func(a, b *target) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.id, b.id)) }).id)
+	delete(c.peers, slices.MinFunc(idle, func(a, b *target) int { return cmp.Or(a.last.Compare(b.last), cmp.Compare(a.peer, b.peer)) }).peer)
 }
 
 // start returns how long after the last attempt the next may begin, by who made the relayed connection.
@@ -186,12 +186,7 @@ func (c *core) retryAll() {
 }
 
 func (c *core) tickPeers(soon func(time.Time)) {
-	busy := 0
-	for _, t := range c.peers {
-		if t.running {
-			busy++
-		}
-	}
+	busy := c.busy()
 	for _, t := range c.peers {
 		switch {
 		case t.next.IsZero() || t.running || busy >= maxExchanges:
@@ -199,7 +194,7 @@ func (c *core) tickPeers(soon func(time.Time)) {
 		case t.next.After(c.now):
 			soon(t.next)
 			continue
-		case c.allow != nil && !c.allow(t.id):
+		case c.allow != nil && !c.allow(t.peer):
 			t.next = c.now.Add(allowAgain)
 			soon(t.next)
 			continue
@@ -209,9 +204,9 @@ func (c *core) tickPeers(soon func(time.Time)) {
 			continue
 		}
 		t.next = time.Time{}
-		t.running, t.mine, t.dialing, t.last = true, true, false, c.now
+		t.begin(c.now, true)
 		busy++
-		c.do(action{kind: actAttempt, peer: t.id, conn: t.best(), try: t.try})
+		c.do(action{kind: actAttempt, peer: t.peer, conn: t.best(), try: t.try, id: t.id})
 	}
 }
 
@@ -233,37 +228,53 @@ func (t *target) best() string {
 	return t.relayed[len(t.relayed)-1].conn
 }
 
-// asks tells whether an exchange that a peer begins is served, and if an attempt of this host with that peer is given up
-// for it: when both begin at once, that of the smaller ID goes on.
-func (c *core) asks(self, p peer.ID) (refusal wire.Refusal, giveUp bool) {
+func (t *target) begin(now time.Time, mine bool) {
+	t.id++
+	t.running, t.mine, t.dialing, t.last, t.next = true, mine, false, now, time.Time{}
+}
+
+// asks tells whether an exchange that a peer begins is served, with the ID of the attempt that it begins. One that is under
+// way may be given up for it: when both begin at once, that of the smaller ID goes on; and a peer that begins anew has
+// given up what it began before.
+func (c *core) asks(self, p peer.ID) (refusal wire.Refusal, id int) {
 	t := c.peers[p]
 	switch {
 	case t == nil || !t.asked.AllowN(c.now, 1):
-		return wire.Refusal_REFUSAL_TOO_OFTEN, false
-	case t.running && t.mine && !t.dialing && self > p:
-		giveUp = true
-	case t.running:
-		return wire.Refusal_REFUSAL_BUSY, false
+		return wire.Refusal_REFUSAL_TOO_OFTEN, 0
+	case t.running && t.mine && (t.dialing || self < p), !t.running && c.busy() >= maxExchanges:
+		return wire.Refusal_REFUSAL_BUSY, 0
 	}
-	busy := 0
-	for _, o := range c.peers {
-		if o.running {
-			busy++
+	t.strange = false
+	t.begin(c.now, false)
+	return wire.Refusal_REFUSAL_UNSPECIFIED, t.id
+}
+
+// busy returns how many attempts are under way.
+func (c *core) busy() int {
+	n := 0
+	for _, t := range c.peers {
+		if t.running {
+			n++
 		}
 	}
-	if busy >= maxExchanges && !giveUp {
-		return wire.Refusal_REFUSAL_BUSY, false
+	return n
+}
+
+// dialing tells whether an attempt goes on after its exchange.
+func (c *core) dialing(p peer.ID, id int) bool {
+	t := c.peers[p]
+	if t == nil || t.id != id {
+		return false
 	}
-	t.running, t.mine, t.strange, t.last = true, false, false, c.now
-	t.next = time.Time{}
-	return wire.Refusal_REFUSAL_UNSPECIFIED, giveUp
+	t.dialing = true
+	return true
 }
 
 // attempted is told how an attempt ended.
-func (c *core) attempted(p peer.ID, mine bool, a Attempt, how outcome) {
+func (c *core) attempted(p peer.ID, id int, a Attempt, how outcome) {
 	t := c.peers[p]
-	if t == nil || t.running && t.mine != mine {
-		return // given up for one of the other side
+	if t == nil || t.id != id {
+		return // given up for another
 	}
 	t.running, t.last = false, c.now
 	c.changed = true
@@ -283,7 +294,7 @@ func (c *core) attempted(p peer.ID, mine bool, a Attempt, how outcome) {
 	if len(t.relayed) > 0 {
 		t.next = time.Time{}
 		wait := c.start(t)
-		if !mine {
+		if !t.mine {
 			wait = wait*3/2 + politeness // the other side goes on
 		}
 		c.due(t, wait)

@@ -300,7 +300,9 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 		l.retired = true
 	}
 	if l.retired {
-		c.do(action{kind: actRetire, conn: l.conn})
+		if c.replaced(l) {
+			c.do(action{kind: actRetire, conn: l.conn})
+		}
 		soon(c.now.Add(time.Second))
 		return
 	}
@@ -313,6 +315,16 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 	}
 	l.pinging = true
 	c.do(action{kind: actPing, conn: l.conn, timeout: pingWithin})
+}
+
+// replaced tells whether another connection to the relay has been identified, so that it has told what it sees.
+func (c *core) replaced(l *link) bool {
+	for _, o := range c.links {
+		if o.relay == l.relay && o != l && !o.retired && o.identified {
+			return true
+		}
+	}
+	return false
 }
 
 // pinged is told how a ping of a connection to a relay ended.

@@ -28,17 +28,19 @@ func (c *core) sighted(conn string, from peer.ID, remote, local, seen ma.Multiad
 	if !plain(seen) || kindOf(remote) == kindNone {
 		return
 	}
-	before := c.outside()
 	c.seen[conn] = sighting{from: from, at: ipOf(remote), local: portOf(local), seen: seen, when: c.now}
 	if l := c.links[conn]; l != nil {
 		l.identified = true
 	}
-	c.moved(before)
+	c.moved()
 }
 
-// moved starts the attempts anew if the addresses that this host is seen at are not what they were before.
-func (c *core) moved(before []ma.Multiaddr) {
-	if after := c.outside(); !slices.EqualFunc(before, after, ma.Multiaddr.Equal) && len(after) > 0 {
+// moved starts the attempts anew if this host is seen at an address that it was not seen at before. That it is seen at
+// one less is no news: a connection has ended.
+func (c *core) moved() {
+	now := c.outside()
+	if slices.ContainsFunc(now, func(a ma.Multiaddr) bool { return !slices.ContainsFunc(c.known, a.Equal) }) {
+		c.known = now
 		c.lastMove = c.now
 		c.retryAll()
 	}

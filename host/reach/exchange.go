@@ -38,25 +38,11 @@ type exchanged struct {
 }
 
 // attempt tries to get a direct connection to a peer.
-func (j *job) attempt(ctx context.Context, a action) {
-	exchange, cancel := context.WithTimeout(ctx, exchangeWithin)
-	defer cancel()
-	j.mu.Lock()
-	j.giveUps[a.peer] = cancel
-	j.mu.Unlock()
+func (j *job) attempt(base context.Context, a action) {
+	ctx, stop := j.until(base, a.peer, a.id)
+	defer stop()
 	done := Attempt{Time: time.Now()}
-	ex, err := j.begin(exchange, a)
-	j.mu.Lock()
-	delete(j.giveUps, a.peer)
-	t := j.core.peers[a.peer]
-	overtaken := t == nil || !t.mine // by an exchange of the other side
-	if !overtaken {
-		t.dialing = true
-	}
-	j.mu.Unlock()
-	if overtaken || ctx.Err() != nil {
-		return
-	}
+	ex, err := j.begin(ctx, a)
 	how := outcomeFailed
 	switch {
 	case errors.Is(err, errBusy):
@@ -67,18 +53,46 @@ func (j *job) attempt(ctx context.Context, a action) {
 	case err != nil:
 		done.Err = "over the relay: " + safetext.Clean(err.Error())
 	default:
-		how = j.punch(ctx, a.peer, ex, ex.rtt/2, &done)
+		how = j.punch(base, ctx, a.peer, a.id, ex, ex.rtt/2, &done)
 	}
-	j.finish(a.peer, true, done, how)
+	j.finish(ctx, a.peer, a.id, done, how)
 }
 
-func (j *job) finish(p peer.ID, mine bool, done Attempt, how outcome) {
+// until returns a context that also ends when another attempt with the peer begins.
+func (j *job) until(ctx context.Context, p peer.ID, id int) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if old := j.ends[p]; old.cancel != nil {
+		old.cancel()
+	}
+	j.ends[p] = end{id, cancel}
+	return ctx, func() {
+		cancel()
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if j.ends[p].id == id {
+			delete(j.ends, p)
+		}
+	}
+}
+
+// end ends an attempt.
+type end struct {
+	id     int
+	cancel context.CancelFunc
+}
+
+func (j *job) finish(ctx context.Context, p peer.ID, id int, done Attempt, how outcome) {
+	if ctx.Err() != nil {
+		return // given up
+	}
 	done.Took = time.Since(done.Time)
 	if how != outcomeBusy {
 		j.metrics.attempted(how == outcomeDirect)
 		j.log.Debug("tried a direct connection", "peer", p, "role", string(done.Role), "took", done.Took, "err", done.Err)
 	}
-	j.input(func(c *core) { c.attempted(p, mine, done, how) })
+	j.input(func(c *core) { c.attempted(p, id, done, how) })
 }
 
 // begin exchanges addresses on a stream of the relayed connection. It opens the stream by itself, since the host would
@@ -88,6 +102,8 @@ func (j *job) begin(ctx context.Context, a action) (exchanged, error) {
 	if c == nil {
 		return exchanged{}, errGone
 	}
+	ctx, cancel := context.WithTimeout(ctx, exchangeWithin)
+	defer cancel()
 	_, realm, _ := throughRelay(c.RemoteMultiaddr())
 	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, "direct"))
 	if err != nil {
@@ -154,7 +170,7 @@ func (j *job) lead(ch channel, realm addr.Scope, try int) (exchanged, error) {
 }
 
 // answer serves an exchange that a peer begins.
-func (j *job) answer(ctx context.Context, s network.Stream) {
+func (j *job) answer(base context.Context, s network.Stream) {
 	p := s.Conn().RemotePeer()
 	_, realm, relayed := throughRelay(s.Conn().RemoteMultiaddr())
 	if !relayed || j.core.allow != nil && !j.core.allow(p) {
@@ -162,26 +178,22 @@ func (j *job) answer(ctx context.Context, s network.Stream) {
 		return
 	}
 	var refusal wire.Refusal
-	giveUp := func() {}
-	j.input(func(c *core) {
-		var mine bool
-		if refusal, mine = c.asks(j.h.ID(), p); mine && j.giveUps[p] != nil {
-			giveUp = j.giveUps[p]
-		}
-	})
-	giveUp()
-	done := Attempt{Time: time.Now()}
-	ex, err := j.follow(ctx, s, realm, refusal)
-	switch {
-	case refusal != wire.Refusal_REFUSAL_UNSPECIFIED || ctx.Err() != nil:
-		return
-	case err != nil:
-		done.Err = "over the relay: " + safetext.Clean(err.Error())
-		j.finish(p, false, done, outcomeBusy) // the other side knows better what went wrong, and goes on
+	var id int
+	j.input(func(c *core) { refusal, id = c.asks(j.h.ID(), p) })
+	if refusal != wire.Refusal_REFUSAL_UNSPECIFIED {
+		_, _ = j.follow(base, s, realm, refusal)
 		return
 	}
-	how := j.punch(ctx, p, ex, 0, &done)
-	j.finish(p, false, done, how)
+	ctx, stop := j.until(base, p, id)
+	defer stop()
+	done := Attempt{Time: time.Now()}
+	ex, err := j.follow(ctx, s, realm, refusal)
+	if err != nil {
+		j.finish(ctx, p, id, done, outcomeBusy) // the other side knows better what went wrong, and goes on
+		return
+	}
+	how := j.punch(base, ctx, p, id, ex, 0, &done)
+	j.finish(ctx, p, id, done, how)
 }
 
 // follow is the exchange of the side that did not begin it, or its refusal.

@@ -31,10 +31,16 @@ const (
 // punch dials all addresses of the peer at a moment at which the other side does so as well, and waits for a direct
 // connection, whoever made it.
 //
+// base outlasts ctx, which ends with the attempt: a handshake may have to go on, see dialTCP.
+//
 // The client of the attempt makes handshakes, the server sends what opens its NAT for them: over QUIC packets that mean
 // nothing, over TCP its own half of a simultaneous open. Both leave from the listening port. Where the NATs let nobody in,
 // the packets of both cross; where one lets everybody in, the client's handshake is a plain dial.
-func (j *job) punch(ctx context.Context, p peer.ID, ex exchanged, wait time.Duration, done *Attempt) outcome {
+func (j *job) punch(base, ctx context.Context, p peer.ID, id int, ex exchanged, wait time.Duration, done *Attempt) outcome {
+	goesOn := false
+	if j.input(func(c *core) { goesOn = c.dialing(p, id) }); !goesOn {
+		return outcomeFailed
+	}
 	done.Role = ex.role
 	window := min(max(10*ex.rtt, windowLeast), windowMost)
 	connected, stop := j.await(p)
@@ -46,14 +52,12 @@ func (j *job) punch(ctx context.Context, p peer.ID, ex exchanged, wait time.Dura
 	if !sleepFor(ctx, wait, connected) {
 		return outcomeFailed
 	}
-	ctx, cancel := context.WithTimeout(ctx, window)
-	j.wg.Go(func() { // beyond the return: see dialTCP
-		defer cancel()
-		a.all.Wait()
-	})
-	a.begin(ctx, ex)
+	dials, cancel := context.WithTimeout(base, window)
+	givenUp := context.AfterFunc(ctx, cancel)
+	a.begin(dials, ex)
 	finished := make(chan struct{})
 	j.wg.Go(func() {
+		defer cancel()
 		a.all.Wait()
 		close(finished)
 	})
@@ -63,6 +67,7 @@ func (j *job) punch(ctx context.Context, p peer.ID, ex exchanged, wait time.Dura
 	}
 	select {
 	case <-connected:
+		givenUp()
 		done.Met = a.results(j.directAddrs(p))
 		return outcomeDirect
 	default:

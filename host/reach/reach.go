@@ -68,7 +68,7 @@ type Reach struct {
 	begun   bool
 	serve   func(network.Stream)        // an exchange that a peer begins; nil while not running
 	conns   map[string]network.Conn     // by ID
-	giveUps map[peer.ID]func()          // end the exchange that this host began
+	ends    map[peer.ID]end             // of the attempts under way
 	waiting map[peer.ID][]chan struct{} // closed when there is a direct connection
 }
 
@@ -107,7 +107,7 @@ func New(h corehost.Host, cfg Config) (*Reach, error) {
 		wake:    make(chan struct{}, 1),
 		core:    newCore(cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		conns:   map[string]network.Conn{},
-		giveUps: map[peer.ID]func(){},
+		ends:    map[peer.ID]end{},
 		waiting: map[peer.ID][]chan struct{}{},
 	}
 	h.SetStreamHandler(r.protocol, r.handle)
