@@ -85,6 +85,7 @@ type DHT struct {
 	sender *sender
 	door   *door
 	role   *role
+	homes  *homes
 	visits *visits
 	slots  chan struct{}
 
@@ -129,6 +130,7 @@ func New(h corehost.Host, cfg Config) (*DHT, error) {
 	d.visits = newVisits(h, d.inUse)
 	d.door = newDoor(d)
 	d.role = &role{d: d, server: !cfg.Client}
+	d.homes = newHomes(h, cfg.Lifetime)
 	d.sender = newSender(d)
 	k, err := kad.New(&guarded{Host: h, d: d}, d.options()...)
 	if err != nil {
@@ -159,7 +161,7 @@ func (d *DHT) options() []kad.Option {
 		kad.Datastore(d.store),
 		kad.ProviderManagerOpts(
 			records.ProvideValidity(d.cfg.Lifetime),
-			records.ProviderAddrTTL(d.cfg.Lifetime),
+			records.ProviderAddrTTL(inRecord),
 			records.CleanupInterval(max(d.cfg.Lifetime/2, time.Second)),
 			records.Cache(noCache{}), // the store is in memory
 		),

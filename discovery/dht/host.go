@@ -2,6 +2,8 @@ package dht
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -9,7 +11,11 @@ import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 const (
@@ -35,6 +41,9 @@ func (g *guarded) SetStreamHandler(pid protocol.ID, handler network.StreamHandle
 	g.d.role.handle(g.d.door.guard(handler))
 }
 
+// Peerstore implements [corehost.Host].
+func (g *guarded) Peerstore() peerstore.Peerstore { return g.d.homes }
+
 // ConnManager implements [corehost.Host].
 func (g *guarded) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
 
@@ -43,7 +52,7 @@ func (g *guarded) Connect(ctx context.Context, info peer.AddrInfo) error {
 	return g.d.connect(ctx, info.ID)
 }
 
-// connect connects to a peer at the addresses that the peerstore has of it, for the table only.
+// connect connects to a peer at the direct addresses that the peerstore has of it, for the table only.
 func (d *DHT) connect(ctx context.Context, p peer.ID) error {
 	if d.host.Network().Connectedness(p) == network.Connected {
 		return nil
@@ -51,11 +60,23 @@ func (d *DHT) connect(ctx context.Context, p peer.ID) error {
 	if !d.allowed(p) {
 		return errNotMember
 	}
+	addrs := d.host.Peerstore().Addrs(p)
+	relayed := slices.ContainsFunc(addrs, addr.Relayed)
+	direct := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !addr.Relayed(a) })
+	switch {
+	case relayed && !direct:
+		return errRelayed
+	case relayed:
+		ctx = network.WithForceDirectDial(ctx, "dht")
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	defer d.visits.made(p) // also when nobody waited for the end of it
 	return d.host.Connect(ctx, peer.AddrInfo{ID: p})
 }
+
+// errRelayed is why a client is not asked: servers are reached directly, and a lookup is not worth what a relay carries.
+var errRelayed = errors.New("dht: the peer is reached through a relay only")
 
 // visits are the connections that were made for the table.
 type visits struct {
