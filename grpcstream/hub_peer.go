@@ -3,11 +3,13 @@ package grpcstream
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -97,7 +99,7 @@ func (p *hubPeer) fails(err error, now time.Time) {
 		return
 	}
 	f.count++
-	f.soft = errors.Is(err, errShortLink) || lostUnderway(err)
+	f.soft = errors.Is(err, errShortLink) || lostUnderway(err) || notThereYet(err)
 	f.until = now.Add(pauseAfter(f.count))
 }
 
@@ -106,6 +108,12 @@ func (p *hubPeer) fails(err error, now time.Time) {
 func lostUnderway(err error) bool {
 	ce, ok := errors.AsType[*network.ConnError](err)
 	return ok && ce.ErrorCode == network.ConnNoError
+}
+
+// notThereYet tells whether a relay said that the peer is not connected to it, which is how a peer looks that starts at
+// this moment, or comes back. libp2p passes a relay's answer on as text only.
+func notThereYet(err error) bool {
+	return strings.Contains(err.Error(), circuitpb.Status_NO_RESERVATION.String())
 }
 
 // pauseAfter returns how long a peer is left alone after its nth failure in a row: 100 ms doubled each time up to 5 s,
