@@ -69,8 +69,10 @@ func chat(ctx context.Context, node *p2p.Node, room, name string, in io.Reader, 
 			switch err := topic.Publish(ctx, text); {
 			case errors.Is(err, broadcast.ErrNoPeers):
 				fmt.Fprintln(out, "(nobody else is here)")
-			case err != nil:
+			case ctx.Err() != nil:
 				return
+			case err != nil:
+				fmt.Fprintf(out, "(not sent: %v)\n", err)
 			}
 		}
 	}()

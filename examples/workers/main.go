@@ -17,6 +17,9 @@ import (
 	"os/signal"
 	"sync"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
+
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/workers/work"
 )
@@ -32,7 +35,7 @@ func main() {
 	node := p2p.NewNode(":0", p2p.WithName("workers"), p2p.WithNetwork(*network))
 	var err error
 	if *serve {
-		pb.RegisterWorkerServiceServer(node, &worker{node: node})
+		pb.RegisterWorkerServiceServer(node, worker{})
 		err = node.Run(ctx)
 	} else {
 		err = give(ctx, node, *jobs)
@@ -68,13 +71,14 @@ func spread(ctx context.Context, node *p2p.Node, jobs int) (map[string]int, erro
 		wg.Go(func() {
 			for n := range todo {
 				// To take a number apart twice does no harm: when a worker dies over it, another one does it.
-				res, err := client.Factor(ctx, &pb.FactorRequest{Number: n}, p2p.Repeatable())
+				var by peer.Peer // who answered, as the connection proves it
+				_, err := client.Factor(ctx, &pb.FactorRequest{Number: n}, p2p.Repeatable(), grpc.Peer(&by))
 				if err != nil {
 					cancel(err)
 					continue
 				}
 				mu.Lock()
-				done[res.GetWorker()]++
+				done[by.Addr.String()]++
 				mu.Unlock()
 			}
 		})
@@ -92,12 +96,11 @@ func spread(ctx context.Context, node *p2p.Node, jobs int) (map[string]int, erro
 
 type worker struct {
 	pb.UnimplementedWorkerServiceServer
-	node *p2p.Node
 }
 
 // Factor works for as long as somebody waits for it.
-func (w *worker) Factor(ctx context.Context, req *pb.FactorRequest) (*pb.FactorResponse, error) {
-	res := &pb.FactorResponse{Worker: w.node.ID().String()}
+func (worker) Factor(ctx context.Context, req *pb.FactorRequest) (*pb.FactorResponse, error) {
+	res := &pb.FactorResponse{}
 	n := req.GetNumber()
 	for p := uint64(2); p <= n/p; p++ {
 		if p%4096 == 0 && ctx.Err() != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
-func register(_ int, n *p2p.Node) { pb.RegisterWorkerServiceServer(n, &worker{node: n}) }
+func register(_ int, n *p2p.Node) { pb.RegisterWorkerServiceServer(n, worker{}) }
 
 func TestSpread_WorkersComeAndGo(t *testing.T) {
 	const jobs = 500
@@ -68,7 +68,7 @@ func TestGive_ReturnsTheErrorOfTheStart(t *testing.T) {
 }
 
 func TestFactor(t *testing.T) {
-	w := &worker{node: p2p.NewNode("localhost:0")}
+	var w worker
 	for n, want := range map[uint64][]uint64{
 		0: nil, 1: nil, 2: {2}, 360: {2, 2, 2, 3, 3, 5}, 1_000_003: {1_000_003}, 1_000_003 * 1_000_033: {1_000_003, 1_000_033},
 	} {

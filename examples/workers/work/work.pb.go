@@ -68,11 +68,10 @@ func (x *FactorRequest) GetNumber() uint64 {
 	return 0
 }
 
-// FactorResponse is what came out, and who did it.
+// FactorResponse is what came out.
 type FactorResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Primes        []uint64               `protobuf:"varint,1,rep,packed,name=primes,proto3" json:"primes,omitempty"`
-	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -114,13 +113,6 @@ func (x *FactorResponse) GetPrimes() []uint64 {
 	return nil
 }
 
-func (x *FactorResponse) GetWorker() string {
-	if x != nil {
-		return x.Worker
-	}
-	return ""
-}
-
 var File_examples_workers_work_work_proto protoreflect.FileDescriptor
 
 const file_examples_workers_work_work_proto_rawDesc = "" +
@@ -128,10 +120,9 @@ const file_examples_workers_work_work_proto_rawDesc = "" +
 	" examples/workers/work/work.proto\x12\n" +
 	"workers.v1\"'\n" +
 	"\rFactorRequest\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\"@\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\"(\n" +
 	"\x0eFactorResponse\x12\x16\n" +
-	"\x06primes\x18\x01 \x03(\x04R\x06primes\x12\x16\n" +
-	"\x06worker\x18\x02 \x01(\tR\x06worker2P\n" +
+	"\x06primes\x18\x01 \x03(\x04R\x06primes2P\n" +
 	"\rWorkerService\x12?\n" +
 	"\x06Factor\x12\x19.workers.v1.FactorRequest\x1a\x1a.workers.v1.FactorResponseB/Z-github.com/lynn9388/p2p/examples/workers/workb\x06proto3"
 
