@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -139,6 +140,19 @@ func (g *guard) holds(id peer.ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.held[id]) > 0
+}
+
+// heard returns when something was last read from a tunnel on a libp2p connection.
+func (g *guard) heard(on network.Conn) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var last time.Time
+	for c := range g.held[on.RemotePeer()] {
+		if t, ok := c.Conn.(*conn); ok {
+			last = later(last, t.lastHeard(on))
+		}
+	}
+	return last
 }
 
 // releaseAll ends all protection.

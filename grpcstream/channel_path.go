@@ -59,6 +59,30 @@ func Tunnels(c network.Conn) int {
 	return n
 }
 
+// Heard returns when something was last read from a tunnel of the channel on a libp2p connection; zero: never. A
+// connection on which much is under way may be alive although nothing else gets through.
+func (ch *Channel) Heard(c network.Conn) time.Time { return ch.guard.heard(c) }
+
+// Heard is [Channel.Heard] for the tunnels that peers have made to the server.
+func (s *Server) Heard(c network.Conn) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var last time.Time
+	for t := range s.tunnels {
+		if under, ok := t.Conn.(*conn); ok && t.peer.ID == c.RemotePeer() {
+			last = later(last, under.lastHeard(c))
+		}
+	}
+	return last
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // overRelay tells whether a connection goes through a relay.
 func overRelay(c network.Conn) bool { return c.Stat().Limited || isRelayed(c.RemoteMultiaddr()) }
 

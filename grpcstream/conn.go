@@ -55,6 +55,8 @@ type conn struct {
 	stall  *watchdog
 	gone   atomic.Pointer[Error] // why the connection under it was lost
 	meter  *meter                // nil unless it goes over a relay
+	base   time.Time             // when the connection was made
+	heard  atomic.Int64          // nanoseconds from base to when something was read last; 0: nothing was
 
 	reading sync.Mutex    // held while the stream is read; a deadline or Close ends the read under way, and the next one
 	writing chan struct{} // holds one token while a Write is under way
@@ -73,6 +75,7 @@ func connOver(s network.Stream, p Peer, stall time.Duration) *conn {
 		peer:    p,
 		writing: make(chan struct{}, 1),
 		closed:  make(chan struct{}),
+		base:    time.Now(),
 	}
 	c.stall = newWatchdog(stall, func() { c.end(errWriteStalled) })
 	if p.Path == PathRelay {
@@ -93,6 +96,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	n, err := c.stream.Read(p)
 	c.reading.Unlock()
+	if n > 0 {
+		c.heard.Store(int64(time.Since(c.base)) + 1)
+	}
 	if c.meter != nil {
 		c.meter.got.Add(int64(n + meterOverhead))
 	}
@@ -124,6 +130,15 @@ func (c *conn) Write(p []byte) (int, error) {
 			return total, nil
 		}
 	}
+}
+
+// lastHeard returns when something was read last on a libp2p connection; zero: never, or on another one.
+func (c *conn) lastHeard(on network.Conn) time.Time {
+	n := c.heard.Load()
+	if n == 0 || c.stream.Conn() != on {
+		return time.Time{}
+	}
+	return c.base.Add(time.Duration(n - 1))
 }
 
 // failure turns a stream's error into the one that net.Conn promises.

@@ -130,7 +130,8 @@ func refusedByRelay(id peer.ID, err error) *Error {
 		if !relayed || d.Cause == nil {
 			continue
 		}
-		a, ok := relayAnswers[relayStatus(d.Cause)]
+		status := relayStatus(d.Cause)
+		a, ok := relayAnswers[status]
 		if !ok && strings.Contains(d.Cause.Error(), "error opening hop stream to relay") {
 			a, ok = relayAnswer{
 				ReasonNoRoute, "the relay cannot be reached: " + oneLine(d.Cause),
@@ -139,6 +140,9 @@ func refusedByRelay(id peer.ID, err error) *Error {
 		}
 		if !ok || e != nil && e.Reason == ReasonRelayRefused {
 			continue
+		}
+		if status == circuitpb.Status_NO_RESERVATION {
+			err = fmt.Errorf("%w: %w", errNoReservation, err)
 		}
 		e = &Error{
 			Code: codes.Unavailable, Reason: a.reason, Err: err,

@@ -23,6 +23,9 @@ import (
 // address after 5 s; what it has to say about it is worth the wait.
 const connectTimeout = 6 * time.Second
 
+// findBrief bounds the search for a peer that a relay does not know.
+const findBrief = 500 * time.Millisecond
+
 // A Local is the caller's own server, which libp2p cannot dial. [*Server] is one.
 type Local interface {
 	// Services returns the services that it offers to other peers.
@@ -130,6 +133,11 @@ func (d *dialer) connectKnown(ctx context.Context, id peer.ID) error {
 func (d *dialer) findNew(ctx context.Context, id peer.ID, err error) bool {
 	if err == nil || d.find == nil || ctx.Err() != nil || d.connected(id) {
 		return false
+	}
+	if e := refusedByRelay(id, err); e != nil && errors.Is(e, errNoReservation) { // it may be about to come to the relay, where it is looked for again soon
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, findBrief)
+		defer cancel()
 	}
 	found, err := d.find(ctx, id)
 	if err != nil {

@@ -3,13 +3,11 @@ package grpcstream
 import (
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -17,6 +15,7 @@ const (
 	backoffBase  = 100 * time.Millisecond // after the first failure; doubled by each further one
 	backoffMax   = 5 * time.Second
 	unknownPause = 250 * time.Millisecond // how often a peer without addresses is looked for while calls wait
+	comingPause  = time.Second            // and at least one that a relay does not know: it may be about to come to it
 	steadyAfter  = time.Second            // a link lost sooner, without an answer to any call, counts as a failure
 	flapPause    = time.Second            // a peer that comes back more often than this is not dialed more often
 )
@@ -87,7 +86,9 @@ type failure struct {
 // The failures that calls wait out instead of failing by them.
 var (
 	errUnknownPeer = errors.New("not connected, and no address of it is known")
-	errShortLink   = errors.New("the connection was lost right after it was made")
+	// errNoReservation is what a relay says of a peer that has not come to it yet, or not again.
+	errNoReservation = errors.New("the relay does not know the peer")
+	errShortLink     = errors.New("the connection was lost right after it was made")
 )
 
 // fails notes a failure at the time now.
@@ -99,7 +100,11 @@ func (p *hubPeer) fails(err error, now time.Time) {
 		return
 	}
 	f.count++
-	f.soft = errors.Is(err, errShortLink) || lostUnderway(err) || notThereYet(err)
+	if errors.Is(err, errNoReservation) {
+		f.soft, f.until = true, now.Add(min(pauseAfter(f.count), comingPause))
+		return
+	}
+	f.soft = errors.Is(err, errShortLink) || lostUnderway(err)
 	f.until = now.Add(pauseAfter(f.count))
 }
 
@@ -108,12 +113,6 @@ func (p *hubPeer) fails(err error, now time.Time) {
 func lostUnderway(err error) bool {
 	ce, ok := errors.AsType[*network.ConnError](err)
 	return ok && ce.ErrorCode == network.ConnNoError
-}
-
-// notThereYet tells whether a relay said that the peer is not connected to it, which is how a peer looks that starts at
-// this moment, or comes back. libp2p passes a relay's answer on as text only.
-func notThereYet(err error) bool {
-	return strings.Contains(err.Error(), circuitpb.Status_NO_RESERVATION.String())
 }
 
 // pauseAfter returns how long a peer is left alone after its nth failure in a row: 100 ms doubled each time up to 5 s,

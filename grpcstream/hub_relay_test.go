@@ -1,7 +1,7 @@
 package grpcstream
 
 import (
-	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,7 +13,7 @@ func TestHub_WaitsForThePeerOfARelay(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		defer h.close()
-		away := errors.New("all dials failed: error opening relay circuit: NO_RESERVATION (204)")
+		away := fmt.Errorf("all dials failed: %w", errNoReservation)
 		c, start := newCall(selector{peer: "q"}), time.Now()
 		for range 3 {
 			if _, v := h.pick(c, who1); v != held || len(w.dialing) != 1 {

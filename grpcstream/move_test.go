@@ -199,3 +199,31 @@ func TestMove_BackOverTheRelay(t *testing.T) {
 		})
 	}
 }
+
+// Whoever judges whether a connection is alive can ask when something came over it.
+func TestHeard(t *testing.T) {
+	acrossWAN(t, host.RelayConfig{}, func(t *testing.T, w *wan) {
+		ch := w.channel(ChannelConfig{})
+		stream := openChat(t, ch.Peer(w.b.ID().String()))
+		here, there := conns(w.a, w.b, true)[0], conns(w.b, w.a, true)[0]
+		other := w.connect()
+		for range 3 {
+			passed(time.Second)
+			if err := errors.Join(stream.SendMsg(wrapperspb.String("x")), stream.RecvMsg(nothing())); err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now()
+			if got := now.Sub(ch.Heard(here)); got != 0 {
+				t.Errorf("the channel heard something %v ago", got)
+			}
+			if got := now.Sub(w.serve.Heard(there)); got <= 0 || got > 3*hop {
+				t.Errorf("the server heard something %v ago", got)
+			}
+		}
+		_ = other.Close()
+		passed(time.Second)
+		if at := ch.Heard(other); !at.IsZero() {
+			t.Errorf("heard something at %v over a connection without a tunnel", at)
+		}
+	})
+}

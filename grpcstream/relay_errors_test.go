@@ -25,22 +25,37 @@ func (w *wan) wantRelayed(t *testing.T, err error, want Reason) {
 	}
 }
 
-// What a relay refuses is told at once, and not after the deadline.
+// What a relay refuses is told at once, and not after the deadline. Only a peer that the relay does not know is waited for,
+// like every one that is not known yet.
 func TestRelay_Refuses(t *testing.T) {
-	t.Run("a peer that is not there", func(t *testing.T) {
+	t.Run("a peer that does not come", func(t *testing.T) {
 		acrossWAN(t, host.RelayConfig{}, func(t *testing.T, w *wan) {
 			ch := w.channel(ChannelConfig{})
 			w.away()
 			began := time.Now()
 			_, err := askWho(t.Context(), ch.Peer(w.b.ID().String()), "x.A")
 			w.wantRelayed(t, err, ReasonRelayRefused)
-			if took := time.Since(began); took > time.Second {
+			if took := time.Since(began); took < defaultDiscoveryTimeout || took > defaultDiscoveryTimeout+time.Second {
 				t.Errorf("it took %v", took)
 			}
-			w.reserve()
-			passed(backoffMax)
+		})
+	})
+	t.Run("a peer that comes a moment later", func(t *testing.T) {
+		acrossWAN(t, host.RelayConfig{}, func(t *testing.T, w *wan) {
+			asked := 0
+			ch := w.channel(ChannelConfig{FindPeer: func(ctx context.Context, _ peer.ID) ([]ma.Multiaddr, error) {
+				asked++
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}})
+			w.away()
+			time.AfterFunc(time.Second, w.reserve)
+			began := time.Now()
 			if _, err := askWho(t.Context(), ch.Peer(w.b.ID().String()), "x.A"); err != nil {
-				t.Errorf("the peer is back: %v", err)
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 2*time.Second+findBrief || asked == 0 {
+				t.Errorf("it took %v, and it was looked for %d times", took, asked)
 			}
 		})
 	})
