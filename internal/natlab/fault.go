@@ -24,6 +24,17 @@ func (r *Router) Mend() {
 	r.line().cut.Store(false)
 }
 
+// Sever cuts the way between this site and another, both ways; each still reaches the rest of the Internet.
+func (r *Router) Sever(other *Router) { r.between(other, true) }
+
+// Join undoes Sever.
+func (r *Router) Join(other *Router) { r.between(other, false) }
+
+func (r *Router) between(other *Router, lost bool) {
+	r.lab.internet.sever(r.line(), other.line(), lost)
+	r.lab.internet.sever(other.line(), r.line(), lost)
+}
+
 // line is the site's own line; a customer's is the carrier's.
 func (r *Router) line() *place {
 	for r.parent != nil {

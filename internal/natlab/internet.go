@@ -38,6 +38,7 @@ type internet struct {
 	ended   bool
 	places  []*place
 	routes  map[netip.Prefix]*place
+	severed map[[2]*place]bool
 	changed bool // places is not what the thread knows
 
 	// The thread's own.
@@ -66,7 +67,7 @@ func newInternet() (*internet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("natlab: eventfd: %w", err)
 	}
-	n := &internet{wake: wake, done: make(chan struct{}), routes: map[netip.Prefix]*place{}, changed: true, random: rand.New(rand.NewPCG(1, 2))}
+	n := &internet{wake: wake, done: make(chan struct{}), routes: map[netip.Prefix]*place{}, severed: map[[2]*place]bool{}, changed: true, random: rand.New(rand.NewPCG(1, 2))}
 	go n.run()
 	return n, nil
 }
@@ -91,6 +92,13 @@ func (n *internet) route(network netip.Prefix, to *place) {
 	} else {
 		n.routes[network] = to
 	}
+}
+
+// sever loses all packets from one place to the other, or no longer.
+func (n *internet) sever(from, to *place, lost bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.severed[[2]*place{from, to}] = lost
 }
 
 // close ends the thread, waits for it and disconnects all sites.
@@ -185,7 +193,11 @@ func (n *internet) way(from *place, data []byte) *place {
 	if n.lookup(source) != from {
 		return nil
 	}
-	return n.lookup(destination)
+	to := n.lookup(destination)
+	if n.severed[[2]*place{from, to}] {
+		return nil
+	}
+	return to
 }
 
 // lookup needs mu.

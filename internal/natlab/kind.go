@@ -20,6 +20,9 @@ const (
 	PortRestricted
 	// Symmetric maps and filters by address and port: each destination sees another, random port.
 	Symmetric
+	// OneToOne maps every port of the outside address to the first host and back, as clouds do: that host is public, but its
+	// own address is private.
+	OneToOne
 	// UDPBlocked is PortRestricted, and drops all UDP.
 	UDPBlocked
 	// TCPBlocked is PortRestricted, and drops all TCP.
@@ -34,7 +37,7 @@ const (
 
 // Kinds lists all kinds, in the order of the constants.
 func Kinds() []Kind {
-	return []Kind{None, Firewall, FullCone, Restricted, PortRestricted, Symmetric, UDPBlocked, TCPBlocked, DoubleNAT, UPnP, ProxyOnly}
+	return []Kind{None, Firewall, FullCone, Restricted, PortRestricted, Symmetric, OneToOne, UDPBlocked, TCPBlocked, DoubleNAT, UPnP, ProxyOnly}
 }
 
 // String names the kind, for grids and subtests.
@@ -52,6 +55,8 @@ func (k Kind) String() string {
 		return "port-restricted"
 	case Symmetric:
 		return "symmetric"
+	case OneToOne:
+		return "one-to-one"
 	case UDPBlocked:
 		return "udp-blocked"
 	case TCPBlocked:

@@ -29,6 +29,7 @@ func behaviors() []behavior {
 		{kind: Restricted, translated: true, independent: true, otherPort: true},
 		{kind: PortRestricted, translated: true, independent: true},
 		{kind: Symmetric, translated: true},
+		{kind: OneToOne, translated: true, independent: true, otherPort: true, otherAddr: true},
 		{kind: UDPBlocked, translated: true, independent: true, noUDP: true},
 		{kind: TCPBlocked, translated: true, independent: true, noTCP: true},
 		{kind: DoubleNAT, translated: true, independent: true},

@@ -191,6 +191,22 @@ func TestRouter_CutAndMend(t *testing.T) {
 	}
 }
 
+func TestRouter_Sever(t *testing.T) {
+	t.Parallel()
+	lab := New(t, Config{})
+	left, right := lab.Router(FullCone), lab.Router(None)
+	a, b, c := open(t, left.Host(), IPv4, 9388), open(t, right.Host(), IPv4, 0), open(t, lab.Public(), IPv4, 0)
+	at, in := a.mapped(b), a.mapped(c)
+	left.Sever(right)
+	if a.gets(b, at, c, in) {
+		t.Error("a packet came over a way that is cut")
+	}
+	left.Join(right)
+	if !a.gets(b, at, c, in) {
+		t.Error("no packet comes after the way was mended")
+	}
+}
+
 func TestRouter_UPnP(t *testing.T) {
 	t.Parallel()
 	lab := New(t, Config{})

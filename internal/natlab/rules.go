@@ -4,6 +4,9 @@ package natlab
 
 import "strings"
 
+// firstHost is the address of the first host on the LAN of a home.
+const firstHost = "192.168.1.2"
+
 // mappingLife is how long a mapping lasts after the last packet that went out by it: what RFC 4787 demands at least, and
 // many routers have.
 const mappingLife = "120s"
@@ -76,6 +79,8 @@ func inward(k Kind) string {
 		return "\t\tiifname wan dnat ip to tcp dport map @tcp-any\n\t\tiifname wan dnat ip to udp dport map @udp-any\n"
 	case Restricted:
 		return "\t\tiifname wan dnat ip to ip saddr . tcp dport map @tcp-from\n\t\tiifname wan dnat ip to ip saddr . udp dport map @udp-from\n"
+	case OneToOne:
+		return "\t\tiifname wan meta nfproto ipv4 dnat ip to " + firstHost + "\n"
 	case UPnP:
 		return "\t\tjump upnp\n"
 	default:
