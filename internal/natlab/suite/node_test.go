@@ -82,6 +82,8 @@ type node struct {
 	cmd    *exec.Cmd
 	client *rpc.Client
 	log    string
+
+	stopped bool // by the test, which has shown the log if that was of interest
 }
 
 // node makes a node that does not run yet. Network, key, socket and, if it is not set, the listening address are given.
@@ -110,8 +112,8 @@ func (w *world) node(h *netns.Host, s setup) *node {
 	n.setup.Socket, n.log = filepath.Join(dir, "s"), filepath.Join(dir, "log")
 	w.t.Cleanup(func() {
 		n.kill()
-		if text, err := os.ReadFile(n.log); err == nil && w.t.Failed() {
-			w.t.Logf("log of %s on %s (%s):\n%s", n.id, h.Name(), n.setup.Profile, text)
+		if w.t.Failed() && !n.stopped {
+			n.show()
 		}
 	})
 	return n
@@ -175,7 +177,10 @@ func (n *node) start() {
 func (n *node) kill() { n.end(syscall.SIGKILL) }
 
 // stop ends the process as its user does, and waits for it.
-func (n *node) stop() { n.end(syscall.SIGTERM) }
+func (n *node) stop() {
+	n.end(syscall.SIGTERM)
+	n.stopped = true
+}
 
 func (n *node) end(s os.Signal) {
 	if n.cmd == nil {
@@ -188,6 +193,18 @@ func (n *node) end(s os.Signal) {
 		_ = n.client.Close()
 		n.client = nil
 	}
+}
+
+// pause stops the process without its knowledge, as a suspended machine does; resume undoes it.
+func (n *node) pause() { _ = n.cmd.Process.Signal(syscall.SIGSTOP) }
+
+func (n *node) resume() { _ = n.cmd.Process.Signal(syscall.SIGCONT) }
+
+// show logs what the node has logged.
+func (n *node) show() {
+	n.t.Helper()
+	text, err := os.ReadFile(n.log)
+	n.t.Logf("log of %s on %s: %v\n%s", n.id, n.host.Name(), err, text)
 }
 
 // order has the node do something.

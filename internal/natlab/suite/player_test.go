@@ -60,6 +60,8 @@ type player struct {
 
 	first     Called
 	firstDone chan struct{}
+
+	load *load
 }
 
 // play runs a node until SIGTERM.
@@ -251,6 +253,21 @@ func (o orders) First(_ struct{}, out *Called) error {
 // Call makes a call.
 func (o orders) Call(in Call, out *Called) error {
 	*out = o.p.call(context.Background(), in)
+	return nil
+}
+
+// Reserved waits until the node can be reached through a relay, at most so long, and tells when that was; 0: it cannot.
+func (o orders) Reserved(limit time.Duration, out *time.Duration) error {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for begin := time.Now(); time.Since(begin) < limit; <-ticker.C {
+		o.p.mu.Lock()
+		*out = o.p.reserved
+		o.p.mu.Unlock()
+		if *out > 0 {
+			return nil
+		}
+	}
 	return nil
 }
 
