@@ -141,6 +141,7 @@ func (n *node) launch() {
 		n.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
+	n.stopped = false
 	n.setup.Began = time.Now()
 	text, err := json.Marshal(n.setup)
 	if err != nil {

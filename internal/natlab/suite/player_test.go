@@ -47,6 +47,7 @@ type setup struct {
 	First     string // whom it calls as soon as it can: a peer, or a service if ByName
 	ByName    bool
 	DHT       bool
+	Crowd     int // how many further nodes the process has
 	LogLevel  slog.Level
 }
 
@@ -61,7 +62,8 @@ type player struct {
 	first     Called
 	firstDone chan struct{}
 
-	load *load
+	load  *load
+	crowd crowd
 }
 
 // play runs a node until SIGTERM.
@@ -84,6 +86,9 @@ func play(text string) error {
 		return err
 	}
 	if err := p.node.StartServer(); err != nil {
+		return err
+	}
+	if err := p.crowd.gather(p.setup, p.setup.Crowd); err != nil {
 		return err
 	}
 	go p.watchReserved(ctx)
