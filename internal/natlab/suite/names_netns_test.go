@@ -45,7 +45,7 @@ func TestNames(t *testing.T) {
 			t.Error("not directly connected")
 			client.show()
 		case first.Failed > 0:
-			t.Errorf("%d calls failed before the first that did not", first.Failed)
+			t.Errorf("%d calls failed before the first that did not: %s", first.Failed, first.Why)
 		default:
 			direct = append(direct, l.Opened)
 		}

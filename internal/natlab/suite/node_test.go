@@ -27,6 +27,7 @@ import (
 const (
 	longRun = "P2P_LONG"
 	runsEnv = "P2P_NAT_RUNS"
+	logEnv  = "P2P_NAT_LOG" // the level of the nodes' logs; without it it is info
 )
 
 // hop is the delay of one way between two sites.
@@ -94,6 +95,11 @@ func (w *world) node(h *netns.Host, s setup) *node {
 		w.t.Fatal(err)
 	}
 	n := &node{t: w.t, host: h, setup: s}
+	if level := os.Getenv(logEnv); level != "" {
+		if err := n.setup.LogLevel.UnmarshalText([]byte(level)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	if n.id, err = peer.IDFromPrivateKey(key); err != nil {
 		w.t.Fatal(err)
 	}

@@ -165,14 +165,18 @@ func (p *player) callFirst(ctx context.Context) {
 	if p.setup.First == "" {
 		return
 	}
-	failed := 0
-	for ctx.Err() == nil {
+	failed, why := 0, ""
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	for ; ctx.Err() == nil; <-ticker.C {
 		p.first = p.call(ctx, Call{Target: p.setup.First, ByName: p.setup.ByName, Timeout: 10 * time.Second})
-		p.first.Failed = failed
+		p.first.Failed, p.first.Why = failed, why
 		if p.first.Err == "" {
 			return
 		}
-		failed++
+		if failed++; why == "" {
+			why = p.first.Err
+		}
 	}
 }
 
@@ -188,6 +192,7 @@ type Call struct {
 type Called struct {
 	Err    string
 	Failed int           // how many calls failed before
+	Why    string        // the first of them did
 	At     time.Duration // since the start of the process, when the answer came
 	Took   time.Duration
 	Peer   string
