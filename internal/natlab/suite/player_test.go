@@ -47,6 +47,7 @@ type setup struct {
 	First     string // whom it calls as soon as it can: a peer, or a service if ByName
 	ByName    bool
 	DHT       bool
+	Mute      bool // no multicast DNS
 	Crowd     int // how many further nodes the process has
 	LogLevel  slog.Level
 }
@@ -128,6 +129,9 @@ func (s setup) options() ([]p2p.Option, error) {
 	}
 	if s.High > 0 {
 		opts = append(opts, p2p.WithNeighbors(s.Low, s.High))
+	}
+	if s.Mute {
+		opts = append(opts, p2p.WithDiscovery())
 	}
 	if s.DHT {
 		opts = append(opts, p2p.WithDHT())
