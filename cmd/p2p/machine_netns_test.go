@@ -23,6 +23,9 @@ type machine struct {
 	host    *netns.Host
 	network string
 	home    string
+	flags   []string  // of "p2p run", besides those that start gives
+	env     []string  // of "p2p run", besides the test's own
+	share   string    // what the node said to give to others
 	out     string    // what the node printed
 	log     string    // what it logged
 	id      string    // the node's
@@ -36,12 +39,12 @@ func newMachine(t *testing.T, b *netns.Bridge, network string) *machine {
 	return &machine{t: t, host: b.Host(), network: network, home: shortHome(t, "home")}
 }
 
-// start starts the node, with a home and a network name and no other flag.
+// start starts the node, with a home and a network name and no other flag than the machine has.
 func (m *machine) start() {
 	m.t.Helper()
 	m.began = time.Now()
-	line := m.run("p2p", "run", "--home", m.home, "--network", m.network)
-	m.id, _, _ = strings.Cut(strings.TrimPrefix(line, "share: "), "@")
+	m.share = strings.TrimPrefix(m.run("p2p", append([]string{"run", "--home", m.home, "--network", m.network}, m.flags...)...), "share: ")
+	m.id, _, _ = strings.Cut(m.share, "@")
 }
 
 // serve starts a program with a service on the same host.
@@ -60,6 +63,7 @@ func (m *machine) run(program string, args ...string) string {
 		m.t.Fatal(err)
 	}
 	cmd := m.host.Command(m.t.Context(), path, args...)
+	cmd.Env = append(os.Environ(), m.env...)
 	dir := m.t.TempDir()
 	m.out, m.log = filepath.Join(dir, "out"), filepath.Join(dir, "err")
 	p, err := start(cmd, m.out, m.log)
@@ -96,6 +100,7 @@ func (m *machine) cli(args ...string) (string, error) {
 type listedPeer struct {
 	ID    string   `json:"id"`
 	State string   `json:"state"`
+	Path  string   `json:"path"`
 	Addrs []string `json:"addrs"`
 }
 
