@@ -83,7 +83,8 @@ func localNet(ctx context.Context) surroundings {
 func bestAddr(addrs []ma.Multiaddr, announce []string, s surroundings) (hostPort, bool) {
 	var places []hostPort
 	for _, a := range addrs {
-		if p, ok := placeOf(a); ok && !slices.Contains(places, p) {
+		// host:port stands for TCP and QUIC: WebSocket's own port is no such place.
+		if p, ok := placeOf(a); ok && !webSocket(a) && !slices.Contains(places, p) {
 			places = append(places, p)
 		}
 	}
@@ -146,6 +147,13 @@ func placeOf(a ma.Multiaddr) (hostPort, bool) {
 		}
 	}
 	return p, found
+}
+
+// webSocket tells whether an address is of WebSocket.
+func webSocket(a ma.Multiaddr) bool {
+	return slices.ContainsFunc(a, func(c ma.Component) bool {
+		return c.Protocol().Code == ma.P_WS || c.Protocol().Code == ma.P_WSS
+	})
 }
 
 // shortAddr shows the host and port of a multiaddr, those of the relay if it leads through one, or the whole of one that

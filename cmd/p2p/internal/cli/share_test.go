@@ -50,6 +50,7 @@ func TestBestAddr(t *testing.T) {
 		{name: "announced IPv6 without port", addrs: []string{lan}, announce: []string{"2001:db8::9"}, around: around, want: "[2001:db8::9]:9388"},
 		{name: "announced with port", addrs: []string{lan}, announce: []string{"203.0.113.9:1"}, around: around, want: "203.0.113.9:1"},
 		{name: "never a relay's place", addrs: []string{relayed, lo4}, want: "127.0.0.1:9388"},
+		{name: "not WebSocket's port", addrs: []string{"/ip4/192.168.1.7/tcp/443/ws", lan}, around: around, want: "192.168.1.7:9388"},
 		{name: "nothing", addrs: []string{relayed}, want: ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
