@@ -110,7 +110,7 @@ func (w *world) node(h *netns.Host, s setup) *node {
 	if n.setup.Listen == "" {
 		n.setup.Listen = ":9388"
 	}
-	dir, err := os.MkdirTemp("", "natlab") //nolint:usetesting // a socket's path must be short
+	dir, err := os.MkdirTemp("", "natlab") // short, for a socket
 	if err != nil {
 		w.t.Fatal(err)
 	}

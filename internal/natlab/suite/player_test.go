@@ -48,7 +48,7 @@ type setup struct {
 	ByName    bool
 	DHT       bool
 	Mute      bool // no multicast DNS
-	Crowd     int // how many further nodes the process has
+	Crowd     int  // how many further nodes the process has
 	LogLevel  slog.Level
 }
 
