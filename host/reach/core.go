@@ -89,6 +89,9 @@ func newCore(cfg Config, rng *rand.Rand) *core {
 		r.add(info.Addrs)
 		c.relays = append(c.relays, r)
 	}
+	for _, r := range c.relays {
+		r.addWebSocket()
+	}
 	return c
 }
 

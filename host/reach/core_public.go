@@ -102,7 +102,7 @@ func (c *core) prober(a ma.Multiaddr) *relay {
 	var free []*relay
 	for _, l := range c.links {
 		r := l.relay
-		if l.identified && l.missed == 0 && !l.retired && !c.checking[r.id] && ipOf(l.remote).Is4() == ipOf(a).Is4() &&
+		if l.kind != kindWebSocket && l.identified && l.missed == 0 && !l.retired && !c.checking[r.id] && ipOf(l.remote).Is4() == ipOf(a).Is4() &&
 			!slices.Contains(free, r) {
 			free = append(free, r)
 		}

@@ -34,6 +34,9 @@ const (
 	pingWithin = 1500 * time.Millisecond
 	pingMisses = 3
 
+	// identifyWithin is how long a connection may take to tell what the relay sees, before another one is made.
+	identifyWithin = 2 * time.Second
+
 	// A reservation is asked for again at least this often, and no later than after a third of its time: a relay may
 	// have lost it without losing the connection.
 	reserveEvery = 5 * time.Minute
@@ -100,6 +103,7 @@ type link struct {
 	pinging    bool
 	missed     int
 	identified bool
+	doubted    bool // it was not identified in time
 	retired    bool // a newer one has taken its place
 }
 
@@ -112,6 +116,22 @@ func (r *relay) add(addrs []ma.Multiaddr) {
 		if k := kindOf(a); k != kindNone {
 			r.slots[k].addrs = append(r.slots[k].addrs, a)
 		}
+	}
+}
+
+// addWebSocket has the relay tried over WebSocket at its TCP ports, where it may well listen for both, if it was named
+// with no WebSocket address.
+func (r *relay) addWebSocket() {
+	if len(r.slots[kindWebSocket].addrs) > 0 {
+		return
+	}
+	ws, err := ma.NewMultiaddr("/ws")
+	if err != nil { // it is a multiaddr
+		return
+	}
+	for _, a := range r.slots[kindTCP].addrs {
+		at, _ := peer.SplitAddr(a)
+		r.slots[kindWebSocket].addrs = append(r.slots[kindWebSocket].addrs, at.Encapsulate(ws))
 	}
 }
 
@@ -305,6 +325,15 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 		}
 		soon(c.now.Add(time.Second))
 		return
+	}
+	if !l.identified && !l.doubted { // or it was before this began to listen
+		if at := l.up.Add(identifyWithin); at.After(c.now) {
+			soon(at)
+		} else {
+			l.doubted = true
+			l.relay.slots[l.kind].fresh, l.relay.slots[l.kind].next = true, c.now
+			soon(c.now)
+		}
 	}
 	if l.pinging {
 		return

@@ -47,7 +47,7 @@ func (j *job) attempt(base context.Context, a action) {
 	switch {
 	case errors.Is(err, errBusy):
 		how = outcomeBusy
-	case errors.As(err, new(multistream.ErrNotSupported[protocol.ID])):
+	case isStrange(err):
 		how = outcomeStrange
 		done.Err = "the peer does not speak this network's protocol for direct connections"
 	case err != nil:
@@ -56,6 +56,16 @@ func (j *job) attempt(base context.Context, a action) {
 		how = j.punch(base, ctx, a.peer, a.id, ex, ex.rtt/2, &done)
 	}
 	j.finish(ctx, a.peer, a.id, done, how)
+}
+
+// isStrange tells whether the peer does not speak the protocol: it says so, or ends the stream for what came before it
+// could.
+func isStrange(err error) bool {
+	if errors.As(err, new(multistream.ErrNotSupported[protocol.ID])) {
+		return true
+	}
+	reset, ok := errors.AsType[*network.StreamError](err)
+	return ok && reset.Remote && reset.ErrorCode == network.StreamProtocolNegotiationFailed
 }
 
 // until returns a context that also ends when another attempt with the peer begins.

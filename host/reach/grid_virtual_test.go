@@ -26,7 +26,7 @@ func TestReach_EveryPairOfRouters(t *testing.T) {
 		for _, ka := range kinds {
 			for _, kb := range kinds {
 				t.Run(fmt.Sprintf("%s to %s over %d", ka, kb, relays), func(t *testing.T) {
-					inWorld(t, relays, func(w *world) {
+					inWorld(t, relays, func(t *testing.T, w *world) {
 						a, b := w.node(w.Router(ka)), w.node(w.Router(kb))
 						w.reserved(a)
 						w.reserved(b)

@@ -49,7 +49,8 @@ func (j *job) dialRelay(ctx context.Context, a action) {
 	j.input(func(c *core) { c.dialed(a.peer, a.via, text) })
 }
 
-// byFamily splits addresses by the version of IP; a name stands for both.
+// byFamily splits addresses by the version of IP; a name stands for both. WebSocket addresses are the first, since a
+// proxy may be what looks up the names.
 func byFamily(addrs []ma.Multiaddr) (four, six []ma.Multiaddr) {
 	as := func(code int, a ma.Multiaddr) ma.Multiaddr {
 		first, err := ma.NewComponent(ma.ProtocolWithCode(code).Name, a[0].Value())
@@ -60,6 +61,8 @@ func byFamily(addrs []ma.Multiaddr) (four, six []ma.Multiaddr) {
 	}
 	for _, a := range addrs {
 		switch code := a[0].Protocol().Code; {
+		case kindOf(a) == kindWebSocket:
+			four = append(four, a)
 		case code == ma.P_IP6, code == ma.P_DNS6, code == ma.P_IP6ZONE:
 			six = append(six, a)
 		case code == ma.P_DNS && len(a) > 1:

@@ -32,19 +32,20 @@ type world struct {
 }
 
 // inWorld runs f in virtual time with as many relays, 15 ms one way on every hop.
-func inWorld(t *testing.T, relays int, f func(w *world)) {
+func inWorld(t *testing.T, relays int, f func(t *testing.T, w *world)) {
 	t.Helper()
 	virtual.Test(t, func(t *testing.T) {
 		w := &world{Network: hosttest.New(t), t: t}
 		w.SetLatencyAll(15 * time.Millisecond)
 		w.ctx, w.end = context.WithCancel(t.Context())
+		defer func() { <-time.After(time.Minute) }() // libp2p's handlers outlast their hosts
 		defer w.Close()
 		defer w.runs.Wait()
 		defer w.end()
 		for range relays {
 			w.relay()
 		}
-		f(w)
+		f(t, w)
 	})
 }
 
@@ -144,7 +145,7 @@ func direct(a, b corehost.Host) bool {
 }
 
 func TestReach_PortRestrictedPair(t *testing.T) {
-	inWorld(t, 1, func(w *world) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
 		a, b := w.node(w.Router(hosttest.PortRestricted)), w.node(w.Router(hosttest.PortRestricted))
 		t.Logf("reserved after %v", max(w.reserved(a), w.reserved(b)))
 		w.call(a, b)
