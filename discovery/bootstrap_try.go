@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (b *Bootstrap) ownID(j *joint, found func(peer.AddrInfo)) {
 
 // settled tells whether p needs no dial: because all is well, or because one is under way, which may yet fail.
 func (b *Bootstrap) settled(h corehost.Host, p peer.ID) (well, dialing bool) {
-	if h.Network().Connectedness(p) == network.Connected {
+	if c := h.Network().Connectedness(p); c == network.Connected || c == network.Limited {
 		return true, false
 	}
 	if b.cfg.Keeper == nil {
@@ -230,7 +231,8 @@ func (b *Bootstrap) trust(j *joint, key string, id peer.ID, at ma.Multiaddr) boo
 
 // whoElse says who answers at an address in place of the peer that was named.
 func (b *Bootstrap) whoElse(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo) {
-	id, at, err := b.identify(ctx, h, j.tries, info.Addrs)
+	direct := slices.DeleteFunc(slices.Clone(info.Addrs), addr.Relayed) // a relay answers for nobody
+	id, at, err := b.identify(ctx, h, j.tries, direct)
 	switch {
 	case errors.Is(err, host.ErrSelf), errors.Is(err, host.ErrClone):
 		id = h.ID()
@@ -283,7 +285,8 @@ func (b *Bootstrap) resolve(ctx context.Context, info peer.AddrInfo) ([]peer.Add
 		for _, r := range resolved[:min(len(resolved), maxResolved)] {
 			transport, id := peer.SplitAddr(r)
 			switch {
-			case transport == nil || !(Origin{Explicit: true}).accepts(transport):
+			case len(accepted(cmp.Or(id, info.ID), []ma.Multiaddr{transport}, b.Origin())) == 0:
+			case addr.Relayed(transport) && id == "" && info.ID == "": // it says through whom and not whom
 			case info.ID != "" && id != "" && id != info.ID: // of somebody else
 			case info.ID != "":
 				named[info.ID] = append(named[info.ID], transport)

@@ -132,7 +132,7 @@ func (w *wide) reserve(s *site) {
 // publicAddrs are the addresses at which everybody reaches h.
 func publicAddrs(h corehost.Host) (out []ma.Multiaddr) {
 	for _, a := range h.Network().ListenAddresses() {
-		if connScope(a) == Public {
+		if addr.ScopeOf(a) == Public && !addr.Relayed(a) {
 			out = append(out, a)
 		}
 	}
@@ -347,3 +347,22 @@ type counting struct {
 }
 
 func (c *counting) InterceptAccept(network.ConnMultiaddrs) bool { c.calls.Add(1); return false }
+
+// An address that a person gives may lead through any relay: it is how a node behind a NAT is named.
+func TestBootstrap_JoinsThroughARelay(t *testing.T) {
+	inWide(t, func(t *testing.T, w *wide) {
+		b := w.behind(hosttest.Symmetric, host.Config{}, KeeperConfig{})
+		w.meet(3*time.Second, b, w.relay)
+		w.routed = func(peer.ID) bool { return false }
+		a := w.site(w.net.Router(hosttest.Symmetric), host.Config{}, KeeperConfig{Keep: func(peer.ID) bool { return false }})
+		through, err := addr.ThroughRelay(w.relay.h.ID(), publicAddrs(w.relay.h)[0])
+		must(t, err)
+		join := NewBootstrap(BootstrapConfig{Keeper: a.k, Logger: quiet()})
+		must(t, join.Join(through.String()+"/p2p/"+b.h.ID().String()))
+		w.wg.Go(func() { _ = a.k.Follow(w.ctx, join) })
+		t.Logf("neighbors after %v", w.meet(3*time.Second, a, b))
+		if p, _ := a.neighbor(b); p.Path.Relay != w.relay.h.ID() {
+			t.Errorf("reached by %+v", p.Path)
+		}
+	})
+}
