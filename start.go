@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc"
@@ -189,6 +190,7 @@ func (r *running) openDiscovery() error {
 		InUse:  r.inUse,
 		Relay:  r.mayCarry(),
 		Keep:   r.node.access.carrier,
+		Heard:  r.heard,
 		Book:   r.book,
 		Logger: r.log,
 	})
@@ -204,6 +206,15 @@ func (r *running) openDiscovery() error {
 
 // inUse tells whether there are calls to or from a peer.
 func (r *running) inUse(p peer.ID) bool { return r.channel.InUse(p) || r.node.server.InUse(p) }
+
+// heard tells when something was read last on a connection.
+func (r *running) heard(c network.Conn) time.Time {
+	called, calling := r.node.server.Heard(c), r.channel.Heard(c)
+	if called.After(calling) {
+		return called
+	}
+	return calling
+}
 
 // askNeighbors asks one neighbor for its neighbors' signed records.
 func (r *running) askNeighbors(ctx context.Context, p peer.ID) (envelopes [][]byte, err error) {
