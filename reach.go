@@ -48,11 +48,18 @@ func (r *running) keepReachable() {
 	if r.node.config.profile != profileWAN {
 		return // a relay is public, or there is no use for it
 	}
-	r.background("reachability", func(context.Context) error {
-		for range changes {
-			r.table.SetServer(r.reach.Status().Reachability == network.ReachabilityPublic)
+	r.background("reachability", func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done(): // the channel is closed with the other part, unless the context has ended before
+				return nil
+			case _, ok := <-changes:
+				if !ok {
+					return nil
+				}
+				r.table.SetServer(r.reach.Status().Reachability == network.ReachabilityPublic)
+			}
 		}
-		return nil
 	})
 }
 
