@@ -190,6 +190,7 @@ type node struct {
 	tableOf   addressTable
 	setup     error // of Config.Setup
 	relay     *relay.Relay
+	mapping   *mapping // nil: none
 	prober    *autonatv2.AutoNAT
 	returning *returning
 	probes    probes
@@ -225,7 +226,7 @@ func (n *node) IDService() identify.IDService {
 // AllAddrs returns the addresses before relays and reachability are considered; AutoNAT looks for this method.
 func (n *node) AllAddrs() []ma.Multiaddr {
 	if h, ok := n.Host.(interface{ AllAddrs() []ma.Multiaddr }); ok {
-		return h.AllAddrs()
+		return ma.Unique(append(h.AllAddrs(), n.mapped()...)) // libp2p asks for what is mapped each 5 s
 	}
 	return n.Addrs()
 }

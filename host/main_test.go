@@ -11,5 +11,8 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashHome); dir != "" {
 		os.Exit(startAndWait(dir))
 	}
+	if os.Getenv(mapsPorts) != "" {
+		os.Exit(mapPorts())
+	}
 	goleak.VerifyTestMain(m)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/config"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
@@ -68,7 +69,7 @@ func options(cfg Config, n *node) []libp2p.Option {
 			}
 			return nil
 		},
-		reaching(cfg),
+		reaching(cfg, n),
 		func(c *config.Config) error {
 			n.dialer = dialerOf(c)
 			return nil
@@ -194,7 +195,7 @@ func (n *node) limits(c *config.Config) error {
 
 // reaching sets how the host reaches others and is reached, as the configuration asks for, and turns off what would
 // contact others by itself, unless the user's options ask for any of it.
-func reaching(cfg Config) libp2p.Option {
+func reaching(cfg Config, n *node) libp2p.Option {
 	return func(c *config.Config) error {
 		asked := asksForContacts(c)
 		if !c.RelayCustom {
@@ -207,8 +208,9 @@ func reaching(cfg Config) libp2p.Option {
 			}
 		}
 		if cfg.MapPorts && c.NATManager == nil {
-			if err := c.Apply(libp2p.NATPortMap()); err != nil {
-				return err
+			c.NATManager = func(network network.Network) basichost.NATManager {
+				n.mapping = newMapping(network, n.log)
+				return n.mapping
 			}
 		}
 		if !asked {
