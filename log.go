@@ -34,7 +34,7 @@ func (r *running) logStart() {
 	}
 	at := []any{"addr", listen, "peer", r.host.ID().String()}
 	// Judged by where it listens: the addresses of now may be all loopback because the cable is out.
-	local := len(r.node.config.announce) == 0 && addr.LoopbackOnly(r.host.Network().ListenAddresses())
+	local := len(r.node.config.announce) == 0 && len(r.node.config.relays) == 0 && addr.LoopbackOnly(r.host.Network().ListenAddresses())
 	if local {
 		at = append(at, "reach", "this machine only")
 	}

@@ -120,9 +120,9 @@ func ScopeOf(a ma.Multiaddr) Scope {
 }
 
 // LoopbackOnly tells whether addresses to listen at are of this machine alone, whatever interfaces come up; an
-// unspecified one is not.
+// unspecified one is not. That relayed connections are taken, /p2p-circuit, says nothing: it takes a relay.
 func LoopbackOnly(listen []ma.Multiaddr) bool {
-	return !slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return ScopeOf(a) != Loopback })
+	return !slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return ScopeOf(a) != Loopback && !Relayed(a) })
 }
 
 // String names the scope for logs.

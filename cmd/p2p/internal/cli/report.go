@@ -124,7 +124,8 @@ func (s *session) ports() []string {
 
 // localOnly tells whether only this machine reaches the node, now and whatever interfaces come up.
 func (s *session) localOnly() bool {
-	return len(s.opts.announce) == 0 && addr.LoopbackOnly(s.node.Host().Network().ListenAddresses())
+	relayed := s.opts.profile == profileWAN && len(s.opts.join) > 0
+	return len(s.opts.announce) == 0 && !relayed && addr.LoopbackOnly(s.node.Host().Network().ListenAddresses())
 }
 
 // seen is what was printed as being there, so that nothing is announced twice.
