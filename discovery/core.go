@@ -59,6 +59,7 @@ type actionKind int
 
 const (
 	actDial    actionKind = iota // dial peer at addrs within timeout, at all of them or (off) without QUIC where there is TCP
+	actNear                      // dial peer, which a relay carries, directly at addrs within timeout
 	actClose                     // close all connections to peer with code
 	actProtect                   // protect peer in the connection manager, or no longer
 	actAddrs                     // make what is known of peer by then what the peerstore has of it

@@ -43,6 +43,8 @@ func (c *core) consider(e *entry, from Origin, changed bool) {
 	case !changed:
 	case e.conns == 0:
 		c.do(action{kind: actAddrs, peer: e.id})
+	case direct && e.path.Relay != "": // and now it is heard to be near
+		c.approach(e)
 	case direct && !from.Explicit: // it is said to be elsewhere: does the connection still work?
 		c.do(action{kind: actPing, peer: e.id, look: lookDoubt, timeout: checkTimeout})
 	}

@@ -149,6 +149,16 @@ func (c *core) resumed() {
 	}
 }
 
+// approach has a peer that a relay carries dialed directly: package host/reach finds ways through routers, and it was not
+// told of this one.
+func (c *core) approach(e *entry) {
+	direct, _ := c.places(e)
+	if len(direct) == 0 || !c.budget.AllowN(c.now, 1) {
+		return
+	}
+	c.do(action{kind: actNear, peer: e.id, addrs: direct, timeout: dialTimeout(direct, false)})
+}
+
 // through tells whether an address leads through this node itself: others may use it, this node cannot.
 func (c *core) through(a ma.Multiaddr) bool {
 	if !addr.Relayed(a) {

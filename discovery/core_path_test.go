@@ -321,3 +321,35 @@ func linksTo(over []ma.Multiaddr) (out []link) {
 	}
 	return out
 }
+
+func TestCore_WhoIsHeardNearbyIsDialedDirectly(t *testing.T) {
+	relay := testID(t)
+	for name, tc := range map[string]struct {
+		over ma.Multiaddr
+		from Origin
+		want int
+	}{
+		"carried, heard":      {viaRelay(relay), lanOrigin, 1},
+		"carried, by hearsay": {viaRelay(relay), Origin{Source: "exchange", Scope: Private, secondhand: true}, 0},
+		"direct":              {farAddr, lanOrigin, 0},
+	} {
+		o := newOne(KeeperConfig{})
+		o.meet("a", []ma.Multiaddr{viaRelay(relay)}, tc.over)
+		for range 3 { // heard again it is no news
+			o.found("a", []ma.Multiaddr{lanAddr}, tc.from)
+			o.pass(time.Second)
+		}
+		if got := o.count(actNear, "a"); got != tc.want {
+			t.Errorf("%s: dialed directly %d times, want %d", name, got, tc.want)
+		}
+	}
+	o := newOne(KeeperConfig{})
+	o.meet("a", nil, viaRelay(relay))
+	for i := range 100 {
+		o.found("a", []ma.Multiaddr{addrOf(fmt.Sprintf("/ip4/10.0.1.%d/tcp/1", i))}, lanOrigin)
+		o.pass(10 * time.Millisecond)
+	}
+	if got := o.count(actNear, "a"); got > 31 {
+		t.Errorf("%d dials in a second", got)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
@@ -58,6 +59,15 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 	_, err := n.DialPeer(network.WithDialPeerTimeout(ctx, 2*timeout), p) // ctx is the one that counts
 	k.aim(p, addrs)
 	return k.dialResult(ctx, p, timeout, err)
+}
+
+// approach dials a peer directly that is connected through a relay.
+func (k *Keeper) approach(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(network.WithForceDirectDial(ctx, "found nearby"), timeout)
+	defer cancel()
+	k.h.Peerstore().AddAddrs(p, addrs, peerstore.TempAddrTTL)
+	_, err := k.h.Network().DialPeer(ctx, p)
+	k.log.Debug("dialed directly", "peer", p, "err", err)
 }
 
 // aim makes addrs what libp2p dials for a peer that is not connected.

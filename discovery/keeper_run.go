@@ -116,6 +116,8 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 			k.log.Debug("dialed", "peer", a.peer, "err", err)
 			k.input(func(c *core) { c.dialed(a.peer, err) })
 		})
+	case actNear:
+		wg.Go(func() { k.approach(ctx, a.peer, a.addrs, a.timeout) })
 	case actClose:
 		wg.Go(func() {
 			for _, c := range k.h.Network().ConnsToPeer(a.peer) {

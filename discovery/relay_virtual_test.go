@@ -366,3 +366,40 @@ func TestBootstrap_JoinsThroughARelay(t *testing.T) {
 		}
 	})
 }
+
+// What a peer says over a relayed connection takes nothing away from what it says over a direct one.
+func TestKeeper_WhoIsHeardOnTheLinkIsReachedDirectly(t *testing.T) {
+	inWide(t, func(t *testing.T, w *wide) {
+		office := w.net.Router(hosttest.Symmetric)
+		a, b := w.site(office, host.Config{}, KeeperConfig{}), w.site(office, host.Config{}, KeeperConfig{})
+		w.reserve(a)
+		w.reserve(b)
+		w.meet(3*time.Second, a, b)
+		w.reached(time.Second, a, b, true)
+		near := simAddrs(b.h)
+		a.k.Found(peer.AddrInfo{ID: b.h.ID(), Addrs: near}, lanOrigin)
+		w.reached(time.Second, a, b, false)
+		w.reached(time.Second, b, a, false)
+		time.Sleep(2 * recordWithin)
+		for _, c := range a.h.Network().ConnsToPeer(b.h.ID()) {
+			if addr.Relayed(c.RemoteMultiaddr()) {
+				a.k.heard(event.EvtPeerIdentificationCompleted{
+					Peer: b.h.ID(), Conn: c, ListenAddrs: host.Addrs(b.h), Protocols: b.h.Mux().Protocols(),
+				})
+			}
+		}
+		p, _ := a.neighbor(b)
+		private, relayed := 0, 0
+		for _, at := range p.Addrs {
+			switch {
+			case addr.Relayed(at):
+				relayed++
+			case connScope(at) == Private:
+				private++
+			}
+		}
+		if private != 1 || relayed == 0 || len(a.h.Network().ConnsToPeer(b.h.ID())) < 2 {
+			t.Errorf("known at %v over %d connections", p.Addrs, len(a.h.Network().ConnsToPeer(b.h.ID())))
+		}
+	})
+}
