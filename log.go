@@ -55,6 +55,9 @@ func (r *running) privateOnly() bool {
 // listenPort is the port that the node listens at.
 func listenPort(h interface{ Network() network.Network }) string {
 	for _, a := range h.Network().ListenAddresses() {
+		if addr.WebSocket(a) {
+			continue
+		}
 		for _, p := range []int{ma.P_TCP, ma.P_UDP} {
 			if v, err := a.ValueForProtocol(p); err == nil {
 				return v

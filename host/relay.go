@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 // RelayConfig bounds what a relay carries. The zero value stands for [DefaultRelay].
@@ -83,8 +85,10 @@ func newRelay(n *node, cfg RelayConfig, allow *AllowList) (*relay.Relay, error) 
 			MaxReservationsPerASN: cfg.Reservations, // one office's provider is as good as another
 		}),
 		relay.WithACL(&carriage{n, allow}),
-		// A relay inside a site is reached at private addresses, and who reserves through it knows which.
-		relay.WithReservationAddressFilter(func(ma.Multiaddr) bool { return true }),
+		// A relay inside a site is reached at private addresses. Loopback ones are of use only to its own machine.
+		relay.WithReservationAddressFilter(func(a ma.Multiaddr) bool {
+			return addr.ScopeOf(a) != addr.Loopback || addr.LoopbackOnly(n.Network().ListenAddresses())
+		}),
 	}
 	if cfg.Metrics != nil {
 		opts = append(opts, relay.WithMetricsTracer(relay.NewMetricsTracer(relay.WithRegisterer(cfg.Metrics))))

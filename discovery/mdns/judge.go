@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	ma "github.com/multiformats/go-multiaddr"
-
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
@@ -138,7 +136,7 @@ func (r *run) structure(s State) (Reason, string) {
 // loopbackOnly tells whether the host listens at loopback addresses alone.
 func (r *run) loopbackOnly() bool {
 	listen := r.host.Network().ListenAddresses()
-	return len(listen) > 0 && !slices.ContainsFunc(listen, func(a ma.Multiaddr) bool { return addr.ScopeOf(a) != addr.Loopback })
+	return len(listen) > 0 && addr.LoopbackOnly(listen)
 }
 
 // announces tells whether there is a network that the node has told its addresses.

@@ -126,7 +126,7 @@ func TestIP(t *testing.T) {
 // A node that listens on all addresses is open to the link as soon as there is one, and says so.
 func TestLoopbackOnly(t *testing.T) {
 	for want, lists := range map[bool][][]string{
-		true:  {{"/ip4/127.0.0.1/tcp/1", "/ip6/::1/udp/1/quic-v1"}},
+		true:  {{"/ip4/127.0.0.1/tcp/1", "/ip6/::1/udp/1/quic-v1"}, {"/ip4/127.0.0.1/tcp/1", "/p2p-circuit"}},
 		false: {{"/ip4/0.0.0.0/tcp/1"}, {"/ip6/::/udp/1/quic-v1"}, {"/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1"}},
 	} {
 		for _, list := range lists {
