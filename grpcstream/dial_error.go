@@ -141,8 +141,8 @@ func refusedByRelay(id peer.ID, err error) *Error {
 		if !ok || e != nil && e.Reason == ReasonRelayRefused {
 			continue
 		}
-		if status == circuitpb.Status_NO_RESERVATION {
-			err = fmt.Errorf("%w: %w", errNoReservation, err)
+		if status == circuitpb.Status_NO_RESERVATION || status == circuitpb.Status_CONNECTION_FAILED {
+			err = fmt.Errorf("%w: %w", errAwayFromRelay, err)
 		}
 		e = &Error{
 			Code: codes.Unavailable, Reason: a.reason, Err: err,

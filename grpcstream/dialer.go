@@ -134,7 +134,7 @@ func (d *dialer) findNew(ctx context.Context, id peer.ID, err error) bool {
 	if err == nil || d.find == nil || ctx.Err() != nil || d.connected(id) {
 		return false
 	}
-	if e := refusedByRelay(id, err); e != nil && errors.Is(e, errNoReservation) { // it may be about to come to the relay, where it is looked for again soon
+	if e := refusedByRelay(id, err); e != nil && errors.Is(e, errAwayFromRelay) { // it may be about to come to the relay, where it is looked for again soon
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, findBrief)
 		defer cancel()

@@ -86,8 +86,9 @@ type failure struct {
 // The failures that calls wait out instead of failing by them.
 var (
 	errUnknownPeer = errors.New("not connected, and no address of it is known")
-	// errNoReservation is what a relay says of a peer that has not come to it yet, or not again.
-	errNoReservation = errors.New("the relay does not know the peer")
+	// errAwayFromRelay is what a relay says of a peer that has not come to it yet, or not again, or that is about to
+	// change one connection to it for another.
+	errAwayFromRelay = errors.New("the peer is not at the relay")
 	errShortLink     = errors.New("the connection was lost right after it was made")
 )
 
@@ -100,7 +101,7 @@ func (p *hubPeer) fails(err error, now time.Time) {
 		return
 	}
 	f.count++
-	if errors.Is(err, errNoReservation) {
+	if errors.Is(err, errAwayFromRelay) {
 		f.soft, f.until = true, now.Add(min(pauseAfter(f.count), comingPause))
 		return
 	}

@@ -1,9 +1,16 @@
 package grpcstream
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/internal/virtual"
 )
@@ -13,7 +20,7 @@ func TestHub_WaitsForThePeerOfARelay(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {
 		h, w := newFakeHub()
 		defer h.close()
-		away := fmt.Errorf("all dials failed: %w", errNoReservation)
+		away := fmt.Errorf("all dials failed: %w", errAwayFromRelay)
 		c, start := newCall(selector{peer: "q"}), time.Now()
 		for range 3 {
 			if _, v := h.pick(c, who1); v != held || len(w.dialing) != 1 {
@@ -46,4 +53,20 @@ func TestHub_WaitsForThePeerOfARelay(t *testing.T) {
 			t.Errorf("gave up after %v", d)
 		}
 	})
+}
+
+func TestRelay_AnswersThatCallsWaitOut(t *testing.T) {
+	const relay, id = "12D3KooWKdw5bCAeE6WcvdcWddRgrqEhghjuoyigFm8xg8ni8M5z", peer.ID("q")
+	for answer, want := range map[circuitpb.Status]bool{
+		circuitpb.Status_NO_RESERVATION: true, circuitpb.Status_CONNECTION_FAILED: true,
+		circuitpb.Status_PERMISSION_DENIED: false, circuitpb.Status_RESOURCE_LIMIT_EXCEEDED: false,
+	} {
+		err := asError(id, &swarm.DialError{Peer: id, DialErrors: []swarm.TransportError{{
+			Address: ma.StringCast("/p2p/" + relay + "/p2p-circuit"),
+			Cause:   fmt.Errorf("error opening relay circuit: %s (%d)", answer, answer),
+		}}}, "n")
+		if got := errors.Is(err, errAwayFromRelay); got != want || !strings.Contains(err.Error(), relay) {
+			t.Errorf("%s is waited out: %v: %v", answer, got, err)
+		}
+	}
 }
