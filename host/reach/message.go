@@ -118,14 +118,6 @@ func fromBytes(in [][]byte) []ma.Multiaddr {
 	return out
 }
 
-// other returns the part of the other side.
-func (r Role) other() Role {
-	if r == RoleClient {
-		return RoleServer
-	}
-	return RoleClient
-}
-
 // roleOf returns the part of the side that began the exchange, whose offer is mine.
 //
 // A side that knows no address of its own is the client, as the other has nothing to dial. So is a symmetric one: only it knows the port that its dials leave from, so nobody gets

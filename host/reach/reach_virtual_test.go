@@ -41,11 +41,16 @@ func TestReach_ReservesAtOnceWithADeadRelayToo(t *testing.T) {
 func circuits(h interface{ Addrs() []ma.Multiaddr }) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, a := range h.Addrs() {
-		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+		if relayedAddr(a) {
 			out = append(out, a)
 		}
 	}
 	return out
+}
+
+func relayedAddr(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
 }
 
 func TestReach_NATKindByTwoRelays(t *testing.T) {

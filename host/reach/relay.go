@@ -42,7 +42,7 @@ func (j *job) dialRelay(ctx context.Context, a action) {
 	})
 	text := ""
 	if err != nil {
-		text = j.dialText(a.peer, err)
+		text = dialText(err)
 	}
 	j.log.Debug("dialed a relay", "peer", a.peer, "transport", a.via.String(), "err", text)
 	j.metrics.dialed(a.via, err)
@@ -117,7 +117,7 @@ func staggered(ctx context.Context, step time.Duration, first, second []ma.Multi
 }
 
 // dialText says in one line why a relay could not be dialed.
-func (j *job) dialText(p peer.ID, err error) string {
+func dialText(err error) string {
 	if id, at, ok := host.Answered(err); ok {
 		where := ""
 		if hp, ok := addr.HostPort(at); ok {
@@ -220,18 +220,17 @@ func (e *ending) stop() {
 
 // reserveText says in one line why there is no reservation, and whether the relay itself said no.
 func reserveText(err error) (text string, refused bool) {
-	var re client.ReservationError
-	if !errors.As(err, &re) {
+	re, ok := errors.AsType[client.ReservationError](err)
+	if !ok {
 		return safetext.Clean(err.Error()), false
 	}
-	switch re.Status {
+	switch re.Status { //nolint:exhaustive // the others are no answer
 	case pbv2.Status_PERMISSION_DENIED:
 		return "the relay refuses a reservation: this node is not on its allow list", true
 	case pbv2.Status_RESERVATION_REFUSED, pbv2.Status_RESOURCE_LIMIT_EXCEEDED:
 		return "the relay has no reservation left: it is full, or its limit for this IP address is reached", true
 	}
-	var unsupported multistream.ErrNotSupported[protocol.ID]
-	if errors.As(err, &unsupported) {
+	if _, ok := errors.AsType[multistream.ErrNotSupported[protocol.ID]](err); ok {
 		return "it is no relay: run it with the relay profile", true
 	}
 	return "reservation: " + safetext.Clean(re.Reason), false

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,11 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
-
-	"github.com/lynn9388/p2p/host"
-	"github.com/lynn9388/p2p/internal/addr"
 )
 
 const (
@@ -90,6 +83,7 @@ type job struct {
 	wg        sync.WaitGroup
 	circuits  event.Emitter
 	reachable event.Emitter
+	teller    teller
 }
 
 // accept serves exchanges that peers begin, until the function it returns is called.
@@ -144,6 +138,7 @@ func (j *job) loop(ctx context.Context) {
 			j.perform(ctx, a)
 		}
 		if changed {
+			j.tell(time.Now())
 			j.changes.Publish(struct{}{})
 		}
 		timer.Reset(max(time.Until(next), time.Millisecond))
@@ -265,52 +260,4 @@ func (r *Reach) identified(e event.EvtPeerIdentificationCompleted) {
 			c.sighted(e.Conn.ID(), e.Peer, e.Conn.RemoteMultiaddr(), e.Conn.LocalMultiaddr(), e.ObservedAddr)
 		}
 	})
-}
-
-// look tells the core of the host's own addresses.
-func (r *Reach) look() {
-	var machine []netip.Addr
-	var listening []uint16
-	all, err := host.Interfaces()
-	if err != nil {
-		r.log.Debug("look at the interfaces", "err", err)
-		return
-	}
-	for _, a := range r.h.Network().ListenAddresses() {
-		if !plain(a) {
-			continue
-		}
-		listening = append(listening, portOf(a))
-		if !manet.IsIPUnspecified(a) {
-			machine = append(machine, ipOf(a))
-			continue
-		}
-		for _, i := range all {
-			for _, p := range i.Addrs {
-				machine = append(machine, p.Addr().Unmap())
-			}
-		}
-	}
-	slices.SortFunc(machine, netip.Addr.Compare)
-	slices.Sort(listening)
-	addrs := host.Addrs(r.h)
-	if n, ok := r.h.(interface{ AllAddrs() []ma.Multiaddr }); ok { // with port mappings, which libp2p hides while it is private
-		addrs = append(addrs, n.AllAddrs()...)
-	}
-	addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return !plain(a) || addr.ScopeOf(a) == addr.Unusable })
-	addrs = ma.Unique(addrs)
-	slices.SortFunc(addrs, ma.Multiaddr.Compare)
-	r.input(func(c *core) { c.situation(slices.Compact(machine), slices.Compact(listening), addrs) })
-}
-
-// sleep notices that the machine was suspended: the clock on the wall went on, the one that timers go by did not.
-type sleep struct{ last time.Time }
-
-// slack is by how much the clocks may differ for other reasons, such as being set.
-const slack = 2 * time.Second
-
-func (s *sleep) since(now time.Time) bool {
-	last := s.last
-	s.last = now
-	return !last.IsZero() && now.Round(0).Sub(last.Round(0))-now.Sub(last) > slack
 }

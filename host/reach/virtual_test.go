@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,7 +13,6 @@ import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
@@ -111,15 +111,21 @@ func (w *world) reserved(n *node) time.Duration {
 	})
 }
 
+// says waits until the node says so of a relay.
+func (w *world) says(n *node, relay int, want string) {
+	w.t.Helper()
+	poll.Until(w.t, 10*time.Second, func() string {
+		if s := n.Status().Relays[relay]; !strings.Contains(s.LastError, want) {
+			return fmt.Sprintf("%q instead of %q", s.LastError, want)
+		}
+		return ""
+	})
+}
+
 // call connects a to b through the first relay.
 func (w *world) call(a, b *node) {
 	w.t.Helper()
-	var circuits []ma.Multiaddr
-	for _, c := range b.Addrs() {
-		if _, err := c.ValueForProtocol(ma.P_CIRCUIT); err == nil {
-			circuits = append(circuits, c)
-		}
-	}
+	circuits := circuits(b)
 	if len(circuits) == 0 {
 		w.t.Fatalf("no circuit among %v", b.Addrs())
 	}
@@ -139,8 +145,7 @@ func (w *world) directly(a, b *node, within time.Duration) time.Duration {
 
 func direct(a, b corehost.Host) bool {
 	return slices.ContainsFunc(a.Network().ConnsToPeer(b.ID()), func(c network.Conn) bool {
-		_, err := c.RemoteMultiaddr().ValueForProtocol(ma.P_CIRCUIT)
-		return err != nil
+		return !relayedAddr(c.RemoteMultiaddr())
 	})
 }
 

@@ -1,0 +1,215 @@
+package reach
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCore_BothTransportsAreDialedAtOnce(t *testing.T) {
+	b := newBench(t, 2)
+	b.want(b.after(0), "dial relay0 quic", "dial relay0 tcp", "dial relay1 quic", "dial relay1 tcp")
+	b.want(b.after(900 * time.Millisecond))
+	b.want(b.after(200*time.Millisecond), "dial relay0 websocket", "dial relay1 websocket")
+}
+
+func TestCore_WebSocketIsNotDialedWhenOthersGetThrough(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	b.link("c1", 0, "/ip4/5.0.0.1/tcp/9388")
+	for range 100 {
+		for _, w := range b.after(100 * time.Millisecond) {
+			if strings.Contains(w, "websocket") {
+				t.Fatal(w)
+			}
+		}
+	}
+}
+
+func TestCore_ReservesAtOnceAndRenewsInTime(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	b.link("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1")
+	b.want(b.after(0), "reserve relay0")
+	b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Hour)}, "", false)
+	b.want(b.after(0), "announce Private 1")
+	if took := b.until("reserve"); took < reserveEvery*3/4 || took > reserveEvery*5/4 {
+		t.Errorf("renewed after %v", took)
+	}
+	b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Minute)}, "", false)
+	if took := b.until("reserve"); took > 30*time.Second {
+		t.Errorf("one of a minute is renewed after %v", took)
+	}
+	// What a relay refuses is asked for again ever more rarely, what failed soon.
+	var last time.Duration
+	for range 10 {
+		b.reserved(b.relays[0].id, reservation{}, "full", true)
+		last = b.until("reserve")
+	}
+	if last < reserveSlow*3/4 || last > reserveSlow*5/4 {
+		t.Errorf("asked again after %v", last)
+	}
+	if len(b.announced.addrs) != 0 {
+		t.Errorf("announced without a reservation: %v", b.announced.addrs)
+	}
+}
+
+func TestCore_ARelayThatIsAwayIsDialedEveryTwoSeconds(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	var pauses []time.Duration
+	for range 12 {
+		b.dialed(b.relays[0].id, kindTCP, "refused")
+		pauses = append(pauses, b.until("dial relay0 tcp"))
+	}
+	if pauses[0] > 2*pauseFirst*5/4 || pauses[11] > pauseAway*5/4 || pauses[11] < pauseAway*3/4 {
+		t.Errorf("pauses %v", pauses)
+	}
+	// While another transport works, the second is tried rarely.
+	b.dialed(b.relays[0].id, kindQUIC, "")
+	b.link("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1")
+	b.see("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/1/quic-v1")
+	b.dialed(b.relays[0].id, kindTCP, "refused")
+	b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Hour)}, "", false)
+	took := time.Duration(0)
+	for begun := b.now; took == 0; {
+		b.pinged("c1", time.Millisecond, true)
+		if slices.Contains(b.after(time.Second), "dial relay0 tcp") {
+			took = b.now.Sub(begun)
+		}
+	}
+	if took < pauseMore*3/4-time.Second || took > pauseMore*5/4+time.Second {
+		t.Errorf("tried again after %v", took)
+	}
+	// Everything is tried at once when the network has changed.
+	b.dialed(b.relays[0].id, kindTCP, "refused")
+	b.disturbed()
+	if got := b.after(0); !slices.Contains(got, "dial relay0 tcp") || !slices.Contains(got, "dial relay0 quic") {
+		t.Errorf("after a change: %v", got)
+	}
+}
+
+func TestCore_ARelayThatEndsConnectionsIsNotHammered(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	b.dialed(b.relays[0].id, kindTCP, "refused")
+	dials := 0
+	for i := range 1200 { // two minutes
+		for _, w := range b.after(100 * time.Millisecond) {
+			if w != "dial relay0 tcp" {
+				continue
+			}
+			dials++
+			conn := fmt.Sprint("c", i)
+			b.dialed(b.relays[0].id, kindTCP, "")
+			b.link(conn, 0, "/ip4/5.0.0.1/tcp/9388")
+			b.linkDown(conn)
+		}
+	}
+	if dials > 25 {
+		t.Errorf("%d dials in two minutes", dials)
+	}
+	if s := b.relayStatus(b.relays[0]); !strings.Contains(s.LastError, "may not allow this node") {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestCore_AConnectionThatMissesAPingIsReplacedFirst(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	b.dialed(b.relays[0].id, kindTCP, "")
+	b.link("c1", 0, "/ip4/5.0.0.1/tcp/9388")
+	b.want(b.after(0), "reserve relay0")
+	b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Hour)}, "", false)
+	b.after(0)
+	b.until("ping c1")
+	b.pinged("c1", 0, false)
+	b.want(b.after(0), "dial relay0 tcp", "ping c1")
+	if b.joined(b.relays[0]) {
+		t.Error("it counts as connected")
+	}
+	// It answers after all.
+	b.pinged("c1", time.Millisecond, true)
+	if !b.joined(b.relays[0]) {
+		t.Error("it does not count as connected")
+	}
+	b.until("ping c1")
+	b.pinged("c1", 0, false)
+	b.dialed(b.relays[0].id, kindTCP, "")
+	b.link("c2", 0, "/ip4/5.0.0.1/tcp/9388")
+	if got := b.after(0); !slices.Contains(got, "close c1") || !slices.Contains(got, "reserve relay0") {
+		t.Errorf("with a substitute: %v", got)
+	}
+	// Without a substitute it is closed in the end.
+	b.linkDown("c1")
+	for range pingMisses {
+		b.until("ping c2")
+		b.pinged("c2", 0, false)
+	}
+	if got := b.wants(); !slices.Contains(got, "close c2") {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestCore_TheEndOfOneConnectionHasTheOthersLookedAt(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	b.link("c1", 0, "/ip4/5.0.0.1/tcp/9388")
+	b.see("c1", 0, "/ip4/5.0.0.1/tcp/9388", "/ip4/7.0.0.1/tcp/1")
+	b.link("c2", 0, "/ip4/5.0.0.1/udp/9388/quic-v1")
+	b.see("c2", 0, "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/1/quic-v1")
+	b.dialed(b.relays[0].id, kindTCP, "")
+	b.dialed(b.relays[0].id, kindQUIC, "")
+	b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Hour)}, "", false)
+	b.after(100 * time.Millisecond)
+	b.after(lasting)
+	b.pinged("c1", time.Millisecond, true)
+	b.pinged("c2", time.Millisecond, true)
+	b.wants()
+	b.linkDown("c1")
+	b.want(b.after(0), "dial relay0 tcp", "ping c2")
+}
+
+func TestCore_CircuitAddressesOutlastAShortAbsence(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	b.link("c1", 0, "/ip4/5.0.0.1/tcp/9388")
+	b.after(0)
+	b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Hour), addrs: addrs("/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/5.0.0.9/tcp/1")}, "", false)
+	b.want(b.after(0), "announce Private 3")
+	b.after(lasting)
+	b.linkDown("c1")
+	if took := b.until("announce Private 0"); took != circuitLinger {
+		t.Errorf("withdrawn after %v", took)
+	}
+}
+
+func TestCore_AReplacedConnectionStaysUntilTheNewOneHasTold(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	remote := "/ip4/5.0.0.1/udp/9388/quic-v1"
+	b.link("c1", 0, remote)
+	b.see("c1", 0, remote, "/ip4/7.0.0.1/udp/30000/quic-v1")
+	b.after(0)
+	b.renew(true)
+	b.dialed(b.relays[0].id, kindQUIC, "")
+	b.wants()
+	b.renew(true)
+	b.link("c2", 0, remote)
+	for _, w := range b.after(0) {
+		if w == "retire c1" {
+			t.Error(w)
+		}
+	}
+	b.see("c2", 0, remote, "/ip4/7.0.0.1/udp/30001/quic-v1")
+	if got := b.after(0); !slices.Contains(got, "retire c1") {
+		t.Errorf("%v", got)
+	}
+	if diff := cmp.Diff("[/ip4/7.0.0.1/udp/30001/quic-v1]", fmt.Sprint(b.outside())); diff != "" {
+		t.Error(diff)
+	}
+}
