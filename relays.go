@@ -68,7 +68,7 @@ func (r *running) unnamed(relay namedRelay) error {
 	id, err := r.whoAnswers(ctx, relay.info)
 	if err != nil {
 		return fmt.Errorf("the relay %s has no ID: write %s, with the ID that the relay prints at its start; asked who is there, nobody answered: %s",
-			relay.text, complete("ID"), safetext.Clean(err.Error()))
+			relay.text, complete("ID"), safetext.Clean(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
 	return fmt.Errorf("the relay %s has no ID; if the one that answers there is yours, write: %s", relay.text, complete(id.String()))
 }

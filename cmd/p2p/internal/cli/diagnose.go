@@ -23,7 +23,8 @@ func (s *session) diagnose() []string {
 	if private := s.privateRelay(); private != "" {
 		out = append(out, private)
 	}
-	return slices.Concat(out, s.relayReasons(), s.lonely(), s.complaints.about(s.node.Peers()))
+	others := slices.DeleteFunc(s.node.Peers(), func(p p2p.PeerInfo) bool { return s.isRelay(p.ID) }) // of whom more is said
+	return slices.Concat(out, s.relayReasons(), s.lonely(), s.complaints.about(others))
 }
 
 func (s *session) relayReasons() []string {
@@ -67,8 +68,8 @@ func (s *session) lonely() []string {
 		}
 	}
 	var out []string
-	if len(s.opts.join) > 0 && time.Since(s.started) > joinPatience {
-		out = append(out, "no neighbor yet by joining "+strings.Join(s.opts.join, ", ")+": the node keeps trying")
+	if len(s.joins()) > 0 && time.Since(s.started) > joinPatience {
+		out = append(out, "no neighbor yet by joining "+strings.Join(s.joins(), ", ")+": the node keeps trying")
 	}
 	if st.Reason != mdns.Found && st.Reason != mdns.Starting {
 		out = append(out, st.Text)

@@ -86,14 +86,22 @@ func (a attemptJSON) text() string {
 		when = a.Time.Format(time.TimeOnly)
 	}
 	if a.Error == "" {
-		return fmt.Sprintf("%s  direct after %s", when, or(duration(a.Took)))
+		return fmt.Sprintf("%s  direct after %s", when, took(a.Took))
 	}
-	return fmt.Sprintf("%s  failed after %s: %s", when, or(duration(a.Took)), a.Error)
+	return fmt.Sprintf("%s  failed after %s: %s", when, took(a.Took), a.Error)
 }
 
 func (m metJSON) text() string {
 	if m.Error == "" {
-		return fmt.Sprintf("%s %s: connected after %s", m.How, m.Addr, or(duration(m.Took)))
+		return fmt.Sprintf("%s %s: connected after %s", m.How, m.Addr, took(m.Took))
 	}
-	return fmt.Sprintf("%s %s: %s after %s", m.How, m.Addr, m.Error, or(duration(m.Took)))
+	return fmt.Sprintf("%s %s: %s after %s", m.How, m.Addr, m.Error, took(m.Took))
+}
+
+// took says how long something lasted, as exactly as anybody wants to know.
+func took(ms *float64) string {
+	if ms == nil {
+		return "-"
+	}
+	return time.Duration(*ms * float64(time.Millisecond)).Round(time.Millisecond).String()
 }

@@ -18,7 +18,10 @@ import (
 	"github.com/lynn9388/p2p/cmd/p2p/internal/output"
 )
 
-const someID = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+const (
+	someID  = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+	otherID = "12D3KooWRrNnNfVdUWi9vd6QMoGwhAbv8i7GEB1mjuV1hLLuFs1d"
+)
 
 // nasty is what a hostile peer would call itself.
 const nasty = "a\x1b[2J\nshare: evil\u202e\u009b"

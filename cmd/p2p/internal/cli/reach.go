@@ -6,6 +6,7 @@ import (
 
 	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/output"
+	"github.com/lynn9388/p2p/host/reach"
 )
 
 // reachJSON is how a node is reached across NATs.
@@ -96,9 +97,9 @@ func (r *reachJSON) nat() string {
 	var parts []string
 	switch {
 	case r.UDPMapping == r.TCPMapping && r.UDPMapping != unknownKind:
-		parts = append(parts, r.UDPMapping)
+		parts = append(parts, kindText(r.UDPMapping))
 	case r.UDPMapping != r.TCPMapping:
-		parts = append(parts, "UDP: "+r.UDPMapping, "TCP: "+r.TCPMapping)
+		parts = append(parts, "UDP: "+kindText(r.UDPMapping), "TCP: "+kindText(r.TCPMapping))
 	}
 	if r.Filtering != unknownKind && r.Filtering != "" {
 		parts = append(parts, r.Filtering)
@@ -108,6 +109,14 @@ func (r *reachJSON) nat() string {
 
 // unknownKind is what a kind of NAT is called that no relay has told.
 const unknownKind = "unknown"
+
+// kindText is a kind of NAT in words.
+func kindText(kind string) string {
+	if kind == reach.MappingSomeNAT.String() {
+		return "there is one, of which kind one relay alone cannot tell"
+	}
+	return kind
+}
 
 func (r relayJSON) text() string {
 	parts := []string{r.senderJSON.text()}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/internal/addr"
 )
@@ -33,6 +35,7 @@ func (s *session) report(ctx context.Context) error {
 			}
 		}
 	}()
+	s.awaitShare(ctx)
 	if err := s.printStart(); err != nil {
 		return err
 	}
@@ -166,6 +169,9 @@ func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
 			return nil
 		}
 	case p2p.PeerUnreachable:
+		if s.isRelay(e.Peer.ID) {
+			return nil // more is said of it elsewhere
+		}
 		s.complaints.note(e)
 	case p2p.PeerJoined:
 		if !seen.first(id) {
@@ -181,17 +187,28 @@ func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
 		delete(seen, id+e.Service)
 	default:
 	}
-	return s.out.Printf("%s  %s\n", e.Time.Local().Format(time.TimeOnly), eventText(e))
+	return s.out.Printf("%s  %s\n", e.Time.Local().Format(time.TimeOnly), eventText(e, s.relay(e.Peer.Relay)))
+}
+
+// relay says who a relay is; nil when there is none.
+func (s *session) relay(id peer.ID) *senderJSON {
+	if id == "" {
+		return nil
+	}
+	out := &senderJSON{ID: id.String()}
+	for _, p := range s.node.Peers() {
+		if p.ID == id {
+			out.Name, out.PinnedName = p.Name, p.Pinned
+		}
+	}
+	return out
 }
 
 // eventText says an event in words; what the peer chose in them is made safe by the printer.
-func eventText(e p2p.PeerEvent) string {
+func eventText(e p2p.PeerEvent, relay *senderJSON) string {
 	v := eventJSON{Kind: string(e.Kind), Service: e.Service, Peer: peerJSON{
-		ID: e.Peer.ID.String(), Name: e.Peer.Name, PinnedName: e.Peer.Pinned, Path: e.Peer.Path, Transport: e.Peer.Transport,
+		ID: e.Peer.ID.String(), Name: e.Peer.Name, PinnedName: e.Peer.Pinned, Path: e.Peer.Path, Transport: e.Peer.Transport, Relay: relay,
 	}}
-	if e.Peer.Relay != "" {
-		v.Peer.Relay = &senderJSON{ID: e.Peer.Relay.String()}
-	}
 	if e.Kind != p2p.PeerLeft {
 		for _, a := range e.Peer.Addrs {
 			v.Peer.Addrs = append(v.Peer.Addrs, a.String())

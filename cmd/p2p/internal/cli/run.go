@@ -56,7 +56,6 @@ func (a *app) run(ctx context.Context, opts runOptions, strict bool) error {
 		return err
 	}
 	defer stopControl()
-	s.awaitShare(ctx)
 	if err := s.report(ctx); err != nil {
 		return err
 	}

@@ -3,6 +3,9 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/internal/addr"
@@ -41,6 +44,14 @@ func (s *session) profile() string { return cmp.Or(s.opts.profile, profileLAN) }
 
 // beyondLink tells whether strangers may reach the node.
 func (o runOptions) beyondLink() bool { return o.profile == profileWAN || o.profile == profileRelay }
+
+// isRelay tells whether a peer is one of the relays that were named.
+func (s *session) isRelay(id peer.ID) bool {
+	return s.opts.profile == profileWAN && slices.ContainsFunc(s.opts.join, func(place string) bool {
+		info, err := addr.ParseJoin(place)
+		return err == nil && info.ID == id
+	})
+}
 
 // joins are the places to join that the profile does not join by itself.
 func (s *session) joins() []string {

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,8 +91,13 @@ func (s statusJSON) rows() [][]string {
 	if s.Profile != profileRelay { // which asks nobody how it is reached
 		rows = append(rows, s.Reach.rows()...)
 	}
-	rows = append(rows, column("addresses", s.Addrs)...)
+	rows = append(rows, column("addresses", s.own())...)
 	return append(rows, column("diagnosis", s.Diagnosis)...)
+}
+
+// own are the addresses that are the node's own: those through relays go without saying where the relays are shown.
+func (s statusJSON) own() []string {
+	return slices.DeleteFunc(slices.Clone(s.Addrs), func(a string) bool { return strings.Contains(a, "/p2p-circuit") })
 }
 
 // listOf makes what a list prints: the values for JSON, and a row of the table for each.
