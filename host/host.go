@@ -162,7 +162,7 @@ func (n *node) start(cfg Config) (err error) {
 		if n.relay, err = newRelay(n, *n.carries, cfg.Allow); err != nil {
 			return err
 		}
-		if n.prober, err = newProber(n, n.dialer); err != nil {
+		if n.prober, err = newProber(n, n.dialer, cfg.Allow); err != nil {
 			return err
 		}
 		n.returning = newReturning(n.Network())

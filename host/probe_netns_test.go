@@ -4,6 +4,7 @@ package host_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,5 +46,28 @@ func TestProbe(t *testing.T) {
 	}
 	if _, err := host.Probe(t.Context(), h, relay.ID(), ma.StringCast("/ip4/10.0.0.1/tcp/9388")); !errors.Is(err, host.ErrProbeRefused) {
 		t.Errorf("a private address: error %v", err)
+	}
+}
+
+// A relay dials for those whom it lets in, not for those whom it merely uses.
+func TestProbe_OnlyForThoseOfTheAllowList(t *testing.T) {
+	if !namespace(t) {
+		return
+	}
+	run(t, "ip", "address", "add", "5.0.0.1/32", "dev", "lo")
+	h := newHost(t, host.Config{Listen: []string{"5.0.0.1:9388"}, WAN: true})
+	var refused refusals
+	relay := newHost(t, host.Config{
+		Listen: []string{"5.0.0.1:9389"}, Relay: &host.RelayConfig{},
+		Allow: only(t), Relays: []peer.ID{h.ID()}, Refused: refused.add,
+	})
+	if err := h.Connect(t.Context(), peer.AddrInfo{ID: relay.ID(), Addrs: relay.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	if reached, err := host.Probe(t.Context(), h, relay.ID(), ma.StringCast("/ip4/5.0.0.1/tcp/9388")); err == nil {
+		t.Errorf("probed: %v", reached)
+	}
+	if got := refused.of(h.ID()); !slices.Equal(got, []string{"probe: not on the allow list"}) {
+		t.Errorf("refusals: %q", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/libp2p/go-libp2p/config"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 )
@@ -42,8 +43,8 @@ func dialerOf(c *config.Config) *config.Config {
 	}
 }
 
-// newProber starts the AutoNAT v2 server of n.
-func newProber(n *node, dialer *config.Config) (*autonatv2.AutoNAT, error) {
+// newProber starts the AutoNAT v2 server of n, for those whom the list allows.
+func newProber(n *node, dialer *config.Config, allow *AllowList) (*autonatv2.AutoNAT, error) {
 	ps, err := pstoremem.NewPeerstore()
 	if err != nil {
 		return nil, fmt.Errorf("host: %w", err)
@@ -59,10 +60,29 @@ func newProber(n *node, dialer *config.Config) (*autonatv2.AutoNAT, error) {
 		_ = d.Close()
 		return nil, fmt.Errorf("host: start the prober: %w", err)
 	}
-	if err := p.Start(n); err != nil {
+	if err := p.Start(&doorman{n, allow}); err != nil {
 		_ = d.Close()
 		return nil, fmt.Errorf("host: start the prober: %w", err)
 	}
 	n.RemoveStreamHandler(autonatv2.DialBackProtocol) // it asks for no probes itself
 	return p, nil
+}
+
+// doorman is a host whose handlers serve only those whom the list allows: a peer that may be connected because it carries
+// has no say in whom this host dials.
+type doorman struct {
+	*node
+	allow *AllowList
+}
+
+// SetStreamHandler implements [corehost.Host].
+func (d *doorman) SetStreamHandler(id protocol.ID, serve network.StreamHandler) {
+	d.node.SetStreamHandler(id, func(s network.Stream) {
+		if p := s.Conn().RemotePeer(); !d.allow.Allows(p) {
+			d.refuse(Refusal{p, s.Conn().RemoteMultiaddr(), network.DirInbound, "probe: not on the allow list"})
+			_ = s.Reset()
+			return
+		}
+		serve(s)
+	})
 }
