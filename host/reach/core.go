@@ -22,6 +22,7 @@ const (
 	actReserve                    // ask relay for a reservation
 	actProbe                      // ask relay to dial addr
 	actAnnounce                   // tell the host of addrs, and whether it is public
+	actVerify                     // look whether the direct connections to peer work
 	actAttempt                    // try to get a direct connection to peer, for the try-th time in a row, as attempt id
 )
 
@@ -43,6 +44,7 @@ type action struct {
 type core struct {
 	now   time.Time
 	rng   *rand.Rand
+	self  peer.ID
 	allow func(peer.ID) bool
 
 	relays []*relay
@@ -54,6 +56,7 @@ type core struct {
 	listening []uint16       // ports, of TCP and UDP
 	addrs     []ma.Multiaddr // the host's own: of interfaces, mapped, announced
 	known     []ma.Multiaddr // the addresses that the host was last seen at
+	linkedAt  time.Time      // when the first connection to a relay came
 	lastMove  time.Time      // when the host was last seen at another address than before
 	renewed   time.Time      // when the addresses outside were last asked for anew
 	renewGap  time.Duration  // how long until that is worth it again
@@ -70,9 +73,9 @@ type core struct {
 	out       []action
 }
 
-func newCore(cfg Config, rng *rand.Rand) *core {
+func newCore(self peer.ID, cfg Config, rng *rand.Rand) *core {
 	c := &core{
-		rng: rng, allow: cfg.Allow,
+		rng: rng, self: self, allow: cfg.Allow,
 		links:    map[string]*link{},
 		seen:     map[string]sighting{},
 		peers:    map[peer.ID]*target{},
@@ -178,11 +181,9 @@ func (c *core) renew(reason bool) {
 		c.renewGap = renewFirst
 	}
 	c.renewed = c.now
-	for _, r := range c.relays {
-		for k := range r.slots {
-			if k := kind(k); k != kindWebSocket && c.good(r, k) {
-				r.slots[k].fresh, r.slots[k].next = true, c.now
-			}
+	for _, r := range c.relays { // a connection over TCP ends when its mapping does
+		if s := &r.slots[kindQUIC]; c.good(r, kindQUIC) {
+			s.fresh, s.next = true, c.now
 		}
 	}
 }

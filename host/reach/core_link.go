@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -33,16 +34,28 @@ type link struct {
 	identified bool
 	doubted    bool // it was not identified in time
 	retired    bool // a newer one has taken its place
+	makeshift  bool // over TCP, not from the listening port: the relay does not see where others get through
 }
 
-// good tells whether a connection over the transport works, as far as is known.
-func (c *core) good(r *relay, k kind) bool {
+// maxMakeshifts is how often in a row a connection over TCP that does not leave from the listening port is made anew. Where
+// the system does not let a port be shared, that is all there can be.
+const maxMakeshifts = 3
+
+// good tells whether a connection over the transport works, as far as is known: one missed ping may be a busy machine.
+func (c *core) good(r *relay, k kind) bool { return c.missing(r, k) <= 1 }
+
+// sound tells whether a connection over the transport has missed nothing.
+func (c *core) sound(r *relay, k kind) bool { return c.missing(r, k) == 0 }
+
+// missing returns how many pings in a row the best connection over the transport has missed; without one it is a lot.
+func (c *core) missing(r *relay, k kind) int {
+	least := pingMisses
 	for _, l := range c.links {
-		if l.relay == r && l.kind == k && l.missed == 0 && !l.retired {
-			return true
+		if l.relay == r && l.kind == k && !l.retired {
+			least = min(least, l.missed)
 		}
 	}
-	return false
+	return least
 }
 
 // linked tells whether there is any connection to the relay, dead ones included.
@@ -61,8 +74,8 @@ func (c *core) near(r *relay) bool { return c.good(r, kindTCP) || c.good(r, kind
 // joined tells whether the relay is connected at all.
 func (c *core) joined(r *relay) bool { return c.near(r) || c.good(r, kindWebSocket) }
 
-// linkUp is told of a new connection to a relay.
-func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr) {
+// linkUp is told of a new connection to a relay, which left from the port local.
+func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr, local uint16) {
 	r, k := c.relayOf(p), kindOf(remote)
 	if r == nil || k == kindNone || c.links[conn] != nil {
 		return
@@ -70,18 +83,31 @@ func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr) {
 	if !c.joined(r) {
 		r.since = c.now
 	}
-	for _, l := range c.links {
-		if l.relay != r || l.kind != k {
-			continue
-		}
-		if l.missed > 0 {
-			c.do(action{kind: actClose, conn: l.conn})
-		}
-		l.retired = true
+	if c.linkedAt.IsZero() {
+		c.linkedAt = c.now
 	}
 	_, seen := c.seen[conn]
-	c.links[conn] = &link{conn: conn, relay: r, kind: k, remote: remote, up: c.now, look: c.now.Add(pingFirst), identified: seen}
-	r.slots[k].text, r.slots[k].fresh = "", false
+	l := &link{
+		conn: conn, relay: r, kind: k, remote: remote, up: c.now, look: c.now.Add(pingFirst), identified: seen,
+		makeshift: k == kindTCP && !slices.Contains(c.listening, local),
+	}
+	for _, o := range c.links {
+		switch {
+		case o.relay != r || o.kind != k:
+		case o.missed > 0:
+			c.do(action{kind: actClose, conn: o.conn})
+			o.retired = true
+		case l.makeshift && !o.makeshift && !o.retired:
+			l.retired = true
+		default:
+			o.retired = true
+		}
+	}
+	c.links[conn] = l
+	s := &r.slots[k]
+	if s.text, s.fresh = "", false; !l.makeshift {
+		s.makeshifts = 0
+	}
 	if r.listens(remote) {
 		r.at[place{k, ipOf(remote).Is4()}] = remote
 	}
@@ -106,7 +132,7 @@ func (c *core) linkDown(conn string) {
 			s.fails = 0
 		} else {
 			s.fails++
-			s.text = "it ends the connection: it may not allow this node"
+			s.text = "it ends the connection: put this node, " + c.self.String() + ", on its allow list"
 		}
 		if s.next = c.now.Add(c.pause(r, s)); !s.short {
 			s.next = c.now
@@ -122,7 +148,6 @@ func (c *core) linkDown(conn string) {
 	}
 	if !c.linked(r) {
 		r.since, r.held = c.now, false // the relay forgets it with the last connection
-		r.away = c.now
 		r.hurryUnlessShort(c.now)
 	}
 	c.changed = true
@@ -138,24 +163,32 @@ func (r *relay) hurryUnlessShort(now time.Time) {
 }
 
 func (c *core) tickLink(l *link, soon func(time.Time)) {
-	if l.kind == kindWebSocket && !l.retired && c.near(l.relay) && c.now.Sub(l.relay.lost) > webSocketIdle {
+	r, s := l.relay, &l.relay.slots[l.kind]
+	if l.kind == kindWebSocket && c.near(r) && c.now.Sub(r.lost) > webSocketIdle {
 		l.retired = true
 	}
-	if l.retired {
+	switch {
+	case l.retired:
 		if c.replaced(l) {
 			c.do(action{kind: actRetire, conn: l.conn})
 		}
 		soon(c.now.Add(time.Second))
-		return
-	}
-	if !l.identified && !l.doubted { // or it was before this began to listen
+	case l.makeshift && s.makeshifts < maxMakeshifts && !s.dialing && c.alone(l): // the port is free
+		s.makeshifts++
+		s.fresh, s.next = true, c.now
+		soon(c.now)
+	case !l.identified && !l.doubted: // or it was before this began to listen
 		if at := l.up.Add(identifyWithin); at.After(c.now) {
 			soon(at)
-		} else {
-			l.doubted = true
-			l.relay.slots[l.kind].fresh, l.relay.slots[l.kind].next = true, c.now
-			soon(c.now)
+			break
 		}
+		l.doubted = true
+		if l.kind == kindQUIC {
+			s.fresh, s.next = true, c.now
+		} else { // a second one could not leave from the same port
+			c.do(action{kind: actRetire, conn: l.conn})
+		}
+		soon(c.now)
 	}
 	if l.pinging {
 		return
@@ -166,6 +199,16 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 	}
 	l.pinging = true
 	c.do(action{kind: actPing, conn: l.conn, timeout: pingWithin})
+}
+
+// alone tells whether there is no other connection over the transport to the relay.
+func (c *core) alone(l *link) bool {
+	for _, o := range c.links {
+		if o != l && o.relay == l.relay && o.kind == l.kind {
+			return false
+		}
+	}
+	return true
 }
 
 // replaced tells whether another connection to the relay has been identified, so that it has told what it sees.

@@ -19,8 +19,16 @@ const (
 	politeness = 700 * time.Millisecond
 	// settled is how long a direct connection must last for the next loss to be a new story.
 	settled = 10 * time.Second
+	// suspicious is how much younger than the direct connection a relayed one must be for a doubt whether the other end
+	// still has the direct one.
+	suspicious = time.Second
 	// busyAgain is when to look again after the other side said that it is trying by itself.
-	busyAgain = time.Second
+	busyAgain = 300 * time.Millisecond
+	// inVain is how long an attempt's dials go on at least before the other side may begin another.
+	inVain = 500 * time.Millisecond
+	// known is how long the first attempts wait, after the first connection to a relay, for the other ones: each tells of
+	// an address over its transport.
+	known = 400 * time.Millisecond
 	// addressWithin is how long a new relayed connection waits for an address to offer. Without one there is still the
 	// peer's to dial.
 	addressWithin = 3 * time.Second
@@ -85,7 +93,8 @@ type target struct {
 	running  bool      // an attempt, whoever began it
 	id       int       // of the last attempt
 	mine     bool      // this host began it
-	dialing  bool      // it is beyond the exchange
+	dialing  time.Time // it is beyond the exchange since then
+	again    bool      // this host is seen elsewhere since it began
 	strange  bool
 	asked    *rate.Limiter
 	last     time.Time // when anything happened
@@ -127,6 +136,8 @@ func (c *core) paths(p peer.ID, relayed []carried, direct int) {
 		}
 	} else if isNew && direct == 0 {
 		c.due(t, c.start(t))
+	} else if isNew && c.now.Sub(t.since) > suspicious {
+		c.do(action{kind: actVerify, peer: p}) // why would the peer want another?
 	}
 	if direct > 0 || len(relayed) == 0 {
 		t.next = time.Time{}
@@ -179,7 +190,7 @@ func (c *core) due(t *target, wait time.Duration) {
 func (c *core) retryAll() {
 	for _, t := range c.peers {
 		if t.direct == 0 && len(t.relayed) > 0 {
-			t.try, t.strange, t.next = 0, false, time.Time{}
+			t.try, t.strange, t.next, t.again = 0, false, time.Time{}, t.running
 			c.due(t, c.start(t))
 		}
 	}
@@ -189,7 +200,7 @@ func (c *core) tickPeers(soon func(time.Time)) {
 	busy := c.busy()
 	for _, t := range c.peers {
 		switch {
-		case t.next.IsZero() || t.running || busy >= maxExchanges:
+		case t.next.IsZero(), t.running && !t.again, !t.running && busy >= maxExchanges:
 			continue
 		case t.next.After(c.now):
 			soon(t.next)
@@ -208,6 +219,33 @@ func (c *core) tickPeers(soon func(time.Time)) {
 		busy++
 		c.do(action{kind: actAttempt, peer: t.peer, conn: t.best(), try: t.try, id: t.id})
 	}
+}
+
+// ready tells whether the connections to relays that are being made have told where this host is seen, or until when they
+// are waited for.
+func (c *core) ready() (until time.Time, ready bool) {
+	until = c.linkedAt.Add(known)
+	if c.linkedAt.IsZero() || !until.After(c.now) {
+		return time.Time{}, true
+	}
+	for _, l := range c.links {
+		if !l.identified && !l.retired {
+			return until, false
+		}
+	}
+	for _, r := range c.relays {
+		for k := kindQUIC; k <= kindTCP; k++ {
+			if r.slots[k].dialing && r.slots[k].fails == 0 {
+				return until, false
+			}
+		}
+	}
+	return time.Time{}, true
+}
+
+// young tells whether connections to relays are about to tell more of this host.
+func (c *core) young() bool {
+	return len(c.relays) > 0 && (c.linkedAt.IsZero() || c.now.Sub(c.linkedAt) < addressWithin)
 }
 
 // offers tells whether there is any address to offer to the peer.
@@ -230,18 +268,20 @@ func (t *target) best() string {
 
 func (t *target) begin(now time.Time, mine bool) {
 	t.id++
-	t.running, t.mine, t.dialing, t.last, t.next = true, mine, false, now, time.Time{}
+	t.running, t.mine, t.dialing, t.again, t.last, t.next = true, mine, time.Time{}, false, now, time.Time{}
 }
 
 // asks tells whether an exchange that a peer begins is served, with the ID of the attempt that it begins. One that is under
-// way may be given up for it: when both begin at once, that of the smaller ID goes on; and a peer that begins anew has
-// given up what it began before.
-func (c *core) asks(self, p peer.ID) (refusal wire.Refusal, id int) {
+// way may be given up for it: when both begin at once, that of the smaller ID goes on; a peer that begins anew has given up
+// what it began before; and dials that are in vain for a while are worth less than what the peer may have to say.
+func (c *core) asks(p peer.ID) (refusal wire.Refusal, id int) {
 	t := c.peers[p]
 	switch {
 	case t == nil || !t.asked.AllowN(c.now, 1):
 		return wire.Refusal_REFUSAL_TOO_OFTEN, 0
-	case t.running && t.mine && (t.dialing || self < p), !t.running && c.busy() >= maxExchanges:
+	case !t.running && c.busy() >= maxExchanges,
+		t.running && t.mine && t.dialing.IsZero() && c.self < p,
+		t.running && t.mine && !t.dialing.IsZero() && c.now.Sub(t.dialing) < inVain:
 		return wire.Refusal_REFUSAL_BUSY, 0
 	}
 	t.strange = false
@@ -266,8 +306,23 @@ func (c *core) dialing(p peer.ID, id int) bool {
 	if t == nil || t.id != id {
 		return false
 	}
-	t.dialing = true
+	t.dialing = c.now
 	return true
+}
+
+// append returns the attempts with one more, without the oldest.
+func (t *target) append(a Attempt) []Attempt {
+	all := append(t.attempts, a)
+	return all[max(0, len(all)-MaxAttempts):]
+}
+
+// failures returns how many of the last attempts failed in a row.
+func (t *target) failures() int {
+	n := 0
+	for i := len(t.attempts) - 1; i >= 0 && t.attempts[i].Err != ""; i-- {
+		n++
+	}
+	return n
 }
 
 // attempted is told how an attempt ended.
@@ -278,14 +333,20 @@ func (c *core) attempted(p peer.ID, id int, a Attempt, how outcome) {
 	}
 	t.running, t.last = false, c.now
 	c.changed = true
+	if t.again && how != outcomeDirect { // with another address, at once
+		t.attempts = t.append(a)
+		if t.direct == 0 && len(t.relayed) > 0 {
+			c.due(t, 0)
+		}
+		return
+	}
 	if how == outcomeBusy {
 		if t.direct == 0 && len(t.relayed) > 0 {
 			c.due(t, busyAgain)
 		}
 		return
 	}
-	t.attempts = append(t.attempts, a)
-	t.attempts = t.attempts[max(0, len(t.attempts)-MaxAttempts):]
+	t.attempts = t.append(a)
 	if how == outcomeDirect || t.direct > 0 {
 		return
 	}

@@ -74,12 +74,13 @@ func TestCore_WhenBothBegin(t *testing.T) {
 	slices.Sort(ids)
 	for i, self := range ids {
 		b := newBench(t, 1)
+		b.self = self
 		b.see("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/30000/quic-v1")
 		p := ids[1-i]
 		b.relayedPeer(p, true)
 		b.until("attempt")
 		mine := b.peers[p].id
-		refusal, id := b.asks(self, p)
+		refusal, id := b.asks(p)
 		if yields := i == 1; yields != (refusal == wire.Refusal_REFUSAL_UNSPECIFIED) {
 			t.Errorf("the one with the ID number %d: %s", i, refusal)
 		}
@@ -94,7 +95,7 @@ func TestCore_WhenBothBegin(t *testing.T) {
 			t.Error("the end of the one that was given up counts")
 		}
 		// The peer begins anew: it has given up what it began.
-		if refusal, again := b.asks(self, p); refusal != wire.Refusal_REFUSAL_UNSPECIFIED || again == id {
+		if refusal, again := b.asks(p); refusal != wire.Refusal_REFUSAL_UNSPECIFIED || again == id {
 			t.Errorf("anew: %s", refusal)
 		}
 	}
@@ -107,7 +108,7 @@ func TestCore_APeerCannotAskTooOften(t *testing.T) {
 	served := 0
 	for range 600 { // ten minutes
 		b.now = b.now.Add(time.Second)
-		if refusal, id := b.asks(newID(t), p); refusal == wire.Refusal_REFUSAL_UNSPECIFIED {
+		if refusal, id := b.asks(p); refusal == wire.Refusal_REFUSAL_UNSPECIFIED {
 			served++
 			b.attempted(p, id, Attempt{}, outcomeFailed)
 		}
@@ -115,7 +116,7 @@ func TestCore_APeerCannotAskTooOften(t *testing.T) {
 	if most := exchangeBurst + int(10*time.Minute/exchangeEvery); served > most || served < most-2 {
 		t.Errorf("%d exchanges in ten minutes, want %d", served, most)
 	}
-	if refusal, _ := b.asks(newID(t), newID(t)); refusal == wire.Refusal_REFUSAL_UNSPECIFIED {
+	if refusal, _ := b.asks(newID(t)); refusal == wire.Refusal_REFUSAL_UNSPECIFIED {
 		t.Error("a peer without a relayed connection is served")
 	}
 }

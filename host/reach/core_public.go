@@ -196,10 +196,10 @@ func (c *core) announce(soon func(time.Time)) {
 func (c *core) circuits(soon func(time.Time)) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, r := range c.relays {
-		switch linger := r.away.Add(circuitLinger); {
-		case r.held:
-			r.shown = r.circuitsOf()
-		case r.away.IsZero() || !linger.After(c.now) || c.linked(r) && r.refusals > 0:
+		switch linger := r.used.Add(circuitLinger); {
+		case r.held && c.joined(r):
+			r.shown, r.used = r.circuitsOf(), c.now
+		case r.used.IsZero() || !linger.After(c.now) || c.joined(r) && r.refusals > 0:
 			r.shown = nil
 		default: // it may be back in a moment
 			soon(linger)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/addr"
 )
 
 // The figures of keeping relays, each with its reason.
@@ -21,8 +23,10 @@ const (
 	pauseRefused = 15 * time.Second
 	// lasting is how long a connection must last for its end to be no refusal.
 	lasting = 3 * time.Second
-	// dialWithin bounds one dial, so that a relay that came back while one was waiting is dialed anew.
-	dialWithin = 4 * time.Second
+	// dialWithin bounds one dial, so that a relay that came back while one was waiting is dialed anew; each third may take
+	// longer, for a line as slow as a satellite's.
+	dialWithin = 2500 * time.Millisecond
+	dialSlowly = 8 * time.Second
 	// webSocketAfter is how long TCP and QUIC are tried before WebSocket, which costs the relay more, is tried too.
 	webSocketAfter = time.Second
 	// webSocketIdle is how long a WebSocket connection stays beside others.
@@ -48,7 +52,7 @@ type relay struct {
 	slots [kinds]slot
 	since time.Time // connected, or not, since then
 	lost  time.Time // when the last TCP or QUIC connection was lost, or the first dial began
-	away  time.Time // when the last connection was lost
+	used  time.Time // when it last was connected and held a reservation
 	rtt   time.Duration
 
 	at map[place]ma.Multiaddr // where it was last connected
@@ -80,7 +84,10 @@ type slot struct {
 	short   bool // the last connection did not last
 	next    time.Time
 	fresh   bool // wanted although there is one
-	text    string
+	guessed bool // nobody said that the relay listens there
+
+	makeshifts int // in a row
+	text       string
 }
 
 func (r *relay) add(addrs []ma.Multiaddr) {
@@ -108,6 +115,7 @@ func (r *relay) addWebSocket() {
 	for _, a := range r.slots[kindTCP].addrs {
 		at, _ := peer.SplitAddr(a)
 		r.slots[kindWebSocket].addrs = append(r.slots[kindWebSocket].addrs, at.Encapsulate(ws))
+		r.slots[kindWebSocket].guessed = true
 	}
 }
 
@@ -117,6 +125,7 @@ func (r *relay) hurry(now time.Time) {
 		if s := &r.slots[k]; !s.dialing {
 			s.next, s.fails = now, 0
 		}
+		r.slots[k].makeshifts = 0
 	}
 	r.ask = now
 }
@@ -141,7 +150,7 @@ func (c *core) tickRelay(r *relay, soon func(time.Time)) {
 
 func (c *core) tickSlot(r *relay, k kind, soon func(time.Time)) {
 	s := &r.slots[k]
-	if len(s.addrs) == 0 || s.dialing || c.good(r, k) && !s.fresh {
+	if len(s.addrs) == 0 || s.dialing || c.sound(r, k) && !s.fresh {
 		return
 	}
 	at := s.next
@@ -158,7 +167,11 @@ func (c *core) tickSlot(r *relay, k kind, soon func(time.Time)) {
 		return
 	}
 	s.dialing = true
-	c.do(action{kind: actDial, peer: r.id, via: k, addrs: s.addrs, timeout: dialWithin})
+	within := dialWithin
+	if s.fails%3 == 2 {
+		within = dialSlowly
+	}
+	c.do(action{kind: actDial, peer: r.id, via: k, addrs: s.addrs, timeout: within})
 }
 
 // pause returns how long to wait before the next dial.
@@ -220,11 +233,12 @@ func (c *core) reserved(p peer.ID, got reservation, text string, refused bool) {
 	r.ask = c.now.Add(c.jitter(min(reserveSlow, reserveGap<<min(r.refusals-1, 10))))
 }
 
-// circuitsOf returns the addresses at which this host can be reached through the relay.
+// circuitsOf returns the addresses at which this host can be reached through the relay: those that it names, and those
+// at which it was reached from here, as far as they reach at least as far as one of these.
 func (r *relay) circuitsOf() []ma.Multiaddr {
-	at := slices.Clone(r.circuits)
+	at, least := slices.Clone(r.circuits), addr.Unusable
 	for _, a := range r.at {
-		at = append(at, a)
+		at, least = append(at, a), max(least, addr.ScopeOf(a))
 	}
 	at = ma.Unique(at)
 	slices.SortFunc(at, func(a, b ma.Multiaddr) int {
@@ -238,6 +252,9 @@ func (r *relay) circuitsOf() []ma.Multiaddr {
 	for _, a := range at {
 		if len(out) == maxCircuits {
 			break
+		}
+		if ipOf(a).IsValid() && addr.ScopeOf(a) < least {
+			continue
 		}
 		if kindOf(a) != kindNone {
 			out = append(out, a.Encapsulate(tail))

@@ -57,7 +57,7 @@ func newBench(t *testing.T, relays int) *bench {
 			fmt.Sprintf("/ip4/5.0.0.%d/tcp/9388", i+1), fmt.Sprintf("/ip4/5.0.0.%d/udp/9388/quic-v1", i+1),
 		)})
 	}
-	b := &bench{t, newCore(cfg, mathrand.New(mathrand.NewPCG(1, 2)))}
+	b := &bench{t, newCore(newID(t), cfg, mathrand.New(mathrand.NewPCG(1, 2)))}
 	b.now = begin
 	b.situation([]netip.Addr{netip.MustParseAddr("192.168.1.2")}, []uint16{9388}, addrs("/ip4/192.168.1.2/tcp/9388", "/ip4/192.168.1.2/udp/9388/quic-v1"))
 	return b
@@ -125,7 +125,7 @@ func (b *bench) until(prefix string) time.Duration {
 
 // link has a connection to a relay come up.
 func (b *bench) link(conn string, relay int, remote string) {
-	b.linkUp(conn, b.relays[relay].id, ma.StringCast(remote))
+	b.linkUp(conn, b.relays[relay].id, ma.StringCast(remote), 9388)
 }
 
 // see has a relay say over a connection where it sees the host.

@@ -19,6 +19,8 @@ import (
 const (
 	// exchangeWithin bounds an exchange: a round trip and a half, and the time to send small messages again.
 	exchangeWithin = 10 * time.Second
+	// offerWithin bounds how long an answer is held back.
+	offerWithin = 1500 * time.Millisecond
 	// serviceName is that of the exchange's streams in the resource manager.
 	serviceName = "p2p.reach"
 )
@@ -162,6 +164,9 @@ func (j *job) lead(ch channel, realm addr.Scope, try int) (exchanged, error) {
 	}
 	theirs, err := ch.readOffer()
 	rtt := time.Since(begun)
+	if theirs.held < rtt {
+		rtt -= theirs.held
+	}
 	switch {
 	case err != nil:
 		return exchanged{}, err
@@ -189,15 +194,20 @@ func (j *job) answer(base context.Context, s network.Stream) {
 	}
 	var refusal wire.Refusal
 	var id int
-	j.input(func(c *core) { refusal, id = c.asks(j.h.ID(), p) })
+	j.input(func(c *core) { refusal, id = c.asks(p) })
 	if refusal != wire.Refusal_REFUSAL_UNSPECIFIED {
-		_, _ = j.follow(base, s, realm, refusal)
+		_, _ = j.follow(base, s, time.Now(), realm, refusal)
 		return
 	}
 	ctx, stop := j.until(base, p, id)
 	defer stop()
 	done := Attempt{Time: time.Now()}
-	ex, err := j.follow(ctx, s, realm, refusal)
+	if len(j.direct(p)) > 0 && j.verify(ctx, p) {
+		_ = s.Reset() // the other side will see it in a moment
+		j.finish(ctx, p, id, done, outcomeBusy)
+		return
+	}
+	ex, err := j.follow(ctx, s, done.Time, realm, refusal)
 	if err != nil {
 		j.finish(ctx, p, id, done, outcomeBusy) // the other side knows better what went wrong, and goes on
 		return
@@ -206,8 +216,8 @@ func (j *job) answer(base context.Context, s network.Stream) {
 	j.finish(ctx, p, id, done, how)
 }
 
-// follow is the exchange of the side that did not begin it, or its refusal.
-func (j *job) follow(ctx context.Context, s network.Stream, realm addr.Scope, refusal wire.Refusal) (ex exchanged, err error) {
+// follow is the exchange of the side that did not begin it, which came at a moment, or its refusal.
+func (j *job) follow(ctx context.Context, s network.Stream, came time.Time, realm addr.Scope, refusal wire.Refusal) (ex exchanged, err error) {
 	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
 	defer func() {
 		if err != nil {
@@ -228,7 +238,8 @@ func (j *job) follow(ctx context.Context, s network.Stream, realm addr.Scope, re
 	if refusal != wire.Refusal_REFUSAL_UNSPECIFIED {
 		return exchanged{}, ch.send(offer{refusal: refusal}.wire())
 	}
-	mine, near, own := j.offer(realm)
+	mine, near, own := j.offerSoon(ctx, realm)
+	mine.held = time.Since(came)
 	ex = exchanged{mine: mine, theirs: theirs}
 	same := ex.accept(realm, own)
 	if same {
@@ -256,6 +267,37 @@ func (j *job) offer(realm addr.Scope) (mine offer, near, own []ma.Multiaddr) {
 	defer j.mu.Unlock()
 	own = append(own, j.core.addrs...)
 	return j.core.offerFor(realm), j.core.nearby(realm), append(own, j.core.outside()...)
+}
+
+// offerSoon returns the offer as soon as the relays have told where this host is seen. One that has just started may
+// wait for that a little.
+func (j *job) offerSoon(ctx context.Context, realm addr.Scope) (mine offer, near, own []ma.Multiaddr) {
+	ctx, cancel := context.WithTimeout(ctx, offerWithin)
+	defer cancel()
+	changes := j.changes.Changes(ctx)
+	for {
+		mine, near, own = j.offer(realm)
+		j.mu.Lock()
+		j.core.now = time.Now()
+		until, ready := j.core.ready()
+		young := j.core.young()
+		j.mu.Unlock()
+		if ready && (len(mine.addrs) > 0 || !young) {
+			return mine, near, own
+		}
+		wait := time.NewTimer(offerWithin)
+		if !ready {
+			wait.Reset(time.Until(until))
+		}
+		select {
+		case <-ctx.Done():
+		case <-changes:
+		case <-wait.C:
+		}
+		if wait.Stop(); ctx.Err() != nil {
+			return mine, near, own
+		}
+	}
 }
 
 // accept leaves of the other side's offer what may be dialed, and tells whether both are behind one NAT.

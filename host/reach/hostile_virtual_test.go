@@ -116,7 +116,7 @@ func TestReach_ARelayThatRefuses(t *testing.T) {
 		w.reserved(first)
 		w.relays = append(w.relays, closed, plain)
 		n := w.node(w.Router(hosttest.PortRestricted))
-		for i, want := range []string{"it is full", "may not allow this node", "it is no relay"} {
+		for i, want := range []string{"it is full", "on its allow list", "it is no relay"} {
 			w.says(n, i, want)
 		}
 		if s := n.Status(); len(s.Circuits) > 0 {

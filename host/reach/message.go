@@ -3,6 +3,7 @@ package reach
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
@@ -20,6 +21,7 @@ type offer struct {
 	public        bool
 	udp, tcp      Mapping
 	refusal       wire.Refusal
+	held          time.Duration // how long the answer was held back
 }
 
 // symmetric tells whether the offer's addresses are of no use to others, as far as is known.
@@ -27,11 +29,16 @@ func (o offer) symmetric() bool {
 	return o.udp == MappingSymmetric || o.udp == MappingUnknown && o.tcp == MappingSymmetric
 }
 
+// untold tells whether the NAT in front may be symmetric without anybody knowing.
+func (o offer) untold() bool {
+	return len(o.addrs) > 0 && !o.public && (o.udp == MappingUnknown || o.udp == MappingSomeNAT) && (o.tcp == MappingUnknown || o.tcp == MappingSomeNAT)
+}
+
 // wire returns the offer as it is sent.
 func (o offer) wire() *wire.Offer {
 	return &wire.Offer{
 		Addrs: toBytes(o.addrs), Nearby: toBytes(o.nearby), Public: o.public,
-		Udp: wireMapping(o.udp), Tcp: wireMapping(o.tcp), Refusal: o.refusal,
+		Udp: wireMapping(o.udp), Tcp: wireMapping(o.tcp), Refusal: o.refusal, HeldMs: uint32(o.held.Milliseconds()),
 	}
 }
 
@@ -80,6 +87,7 @@ func (c channel) readOffer() (offer, error) {
 	return offer{
 		addrs: fromBytes(w.GetAddrs()), nearby: fromBytes(w.GetNearby()), public: w.GetPublic(),
 		udp: mappingOf(w.GetUdp()), tcp: mappingOf(w.GetTcp()), refusal: w.GetRefusal(),
+		held: time.Duration(w.GetHeldMs()) * time.Millisecond,
 	}, nil
 }
 

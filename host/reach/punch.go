@@ -80,10 +80,8 @@ func (j *job) punch(base, ctx context.Context, p peer.ID, id int, ex exchanged, 
 // directAddrs returns the other ends of the direct connections to p.
 func (r *Reach) directAddrs(p peer.ID) []ma.Multiaddr {
 	var out []ma.Multiaddr
-	for _, c := range r.h.Network().ConnsToPeer(p) {
-		if _, _, relayed := throughRelay(c.RemoteMultiaddr()); !relayed && !c.IsClosed() {
-			out = append(out, c.RemoteMultiaddr())
-		}
+	for _, c := range r.direct(p) {
+		out = append(out, c.RemoteMultiaddr())
 	}
 	return out
 }
@@ -163,7 +161,7 @@ func (a *assault) begin(ctx context.Context, ex exchanged) {
 func (a *assault) start(at ma.Multiaddr, how string, dial func() error) {
 	a.mu.Lock()
 	i := len(a.met)
-	a.met = append(a.met, Met{Addr: at, How: how, Err: "no answer"})
+	a.met = append(a.met, Met{Addr: at, How: how, Err: noAnswer})
 	a.mu.Unlock()
 	a.all.Go(func() {
 		err := dial()

@@ -105,7 +105,7 @@ func New(h corehost.Host, cfg Config) (*Reach, error) {
 	r := &Reach{
 		h: h, log: log, protocol: Protocol(cfg.Network), metrics: m,
 		wake:    make(chan struct{}, 1),
-		core:    newCore(cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
+		core:    newCore(h.ID(), cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		conns:   map[string]network.Conn{},
 		ends:    map[peer.ID]end{},
 		waiting: map[peer.ID][]chan struct{}{},

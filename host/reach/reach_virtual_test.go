@@ -297,11 +297,12 @@ func TestReach_RelayAwayAndBack(t *testing.T) {
 			}
 			w.Heal(w.relays[0], n)
 			t.Logf("after %v away it is back after %v", away, w.reserved(n))
-			poll.Until(t, 2*time.Second, poll.Not("a call gets through", func() bool {
+			took := poll.Until(t, 5*time.Second, poll.Not("a call gets through", func() bool {
 				ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(w.ctx, "test"), 2*time.Second)
 				defer cancel()
 				return other.Connect(ctx, peer.AddrInfo{ID: n.ID(), Addrs: circuits(n)}) == nil
 			}))
+			t.Logf("a call gets through after %v", took)
 			for _, c := range other.Network().ConnsToPeer(n.ID()) {
 				_ = c.Close()
 			}

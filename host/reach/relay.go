@@ -3,23 +3,18 @@ package reach
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 
 	"github.com/lynn9388/p2p/host"
-	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -116,43 +111,6 @@ func staggered(ctx context.Context, step time.Duration, first, second []ma.Multi
 	return errors.Join(errs...)
 }
 
-// dialText says in one line why a relay could not be dialed.
-func dialText(err error) string {
-	if id, at, ok := host.Answered(err); ok {
-		where := ""
-		if hp, ok := addr.HostPort(at); ok {
-			where = " at " + hp
-		}
-		return fmt.Sprintf("another peer answers%s, %s: correct the relay's ID", where, id)
-	}
-	return causeText(err)
-}
-
-// causeText returns the causes of a failed dial in one line, each once.
-func causeText(err error) string {
-	var texts []string
-	add := func(err error) {
-		text := safetext.Clean(err.Error())
-		if errors.Is(err, context.DeadlineExceeded) {
-			text = "no answer"
-		}
-		if i := strings.LastIndex(text, "connect: "); i >= 0 { // what the system said
-			text = text[i+len("connect: "):]
-		}
-		if !slices.Contains(texts, text) {
-			texts = append(texts, text)
-		}
-	}
-	if dial, ok := errors.AsType[*swarm.DialError](err); ok && len(dial.DialErrors) > 0 {
-		for _, e := range dial.DialErrors {
-			add(e.Cause)
-		}
-	} else {
-		add(err)
-	}
-	return strings.Join(texts, "; ")
-}
-
 // ping looks whether a connection to a relay works.
 func (j *job) ping(ctx context.Context, a action) {
 	c := j.conn(a.conn)
@@ -226,9 +184,9 @@ func reserveText(err error) (text string, refused bool) {
 	}
 	switch re.Status { //nolint:exhaustive // the others are no answer
 	case pbv2.Status_PERMISSION_DENIED:
-		return "the relay refuses a reservation: this node is not on its allow list", true
+		return "it refuses a reservation: put this node's ID on its allow list", true
 	case pbv2.Status_RESERVATION_REFUSED, pbv2.Status_RESOURCE_LIMIT_EXCEEDED:
-		return "the relay has no reservation left: it is full, or its limit for this IP address is reached", true
+		return "it has no reservation left: it is full, or its limit for this IP address is reached", true
 	}
 	if _, ok := errors.AsType[multistream.ErrNotSupported[protocol.ID]](err); ok {
 		return "it is no relay: run it with the relay profile", true

@@ -181,6 +181,8 @@ func (j *job) perform(ctx context.Context, a action) {
 		j.wg.Go(func() { j.probe(ctx, a) })
 	case actAnnounce:
 		j.announce(a)
+	case actVerify:
+		j.wg.Go(func() { j.verify(ctx, a.peer) })
 	case actAttempt:
 		j.wg.Go(func() { j.attempt(ctx, a) })
 	}
@@ -212,7 +214,7 @@ func (r *Reach) connected(c network.Conn) {
 		}
 		r.conns[c.ID()] = c
 		if _, _, relayed := throughRelay(c.RemoteMultiaddr()); !relayed {
-			co.linkUp(c.ID(), p, c.RemoteMultiaddr())
+			co.linkUp(c.ID(), p, c.RemoteMultiaddr(), portOf(c.LocalMultiaddr()))
 		}
 		r.paths(co, p)
 	})

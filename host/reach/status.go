@@ -2,7 +2,6 @@ package reach
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -182,23 +181,20 @@ func (r *Reach) Status() Status {
 
 func (c *core) relayStatus(r *relay) RelayStatus {
 	s := RelayStatus{
-		ID: r.id, Addrs: slices.Clone(r.addrs), Since: r.since, RTT: r.rtt, Reserved: r.held && !c.public(),
+		ID: r.id, Addrs: slices.Clone(r.addrs), Since: r.since, RTT: r.rtt, Reserved: r.held && c.joined(r) && !c.public(),
 		LimitData: r.data, LimitDuration: r.duration,
 	}
 	if s.Reserved {
 		s.Expires = r.expires
 	}
-	var texts []string
 	for k := kindNone + 1; k < kinds; k++ {
 		if c.good(r, k) {
 			s.Connected = append(s.Connected, k.String())
-		} else if text := r.slots[k].text; text != "" {
-			texts = append(texts, k.String()+": "+text)
 		}
 	}
 	switch {
 	case len(s.Connected) == 0:
-		s.LastError = strings.Join(texts, "; ")
+		s.LastError = r.text()
 	case !s.Reserved && !c.public():
 		s.LastError = r.reserveText
 	}

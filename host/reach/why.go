@@ -11,22 +11,31 @@ import (
 // explain says in one line why an attempt failed, by what both sides know of their NATs and by what the dials met.
 func explain(ex exchanged, met []Met) string {
 	mine, theirs := ex.mine, ex.theirs
+	const newPort = "gives out a new port for each destination (symmetric)"
 	switch {
 	case len(met) == 0 && len(mine.addrs) == 0:
 		return "neither side knows an address of its own that the other could dial"
 	case len(met) == 0:
 		return "the peer knows no address of its own that this node could dial"
 	case mine.symmetric() && theirs.symmetric():
-		return "both sides are behind symmetric NATs"
+		return "the NATs of both sides give out a new port for each destination (symmetric)"
 	case mine.symmetric():
-		return "this node is behind a symmetric NAT, and the peer's lets nobody in from a port that it does not know"
+		return "this node's NAT " + newPort + ", and the peer's lets in only ports that it knows"
 	case theirs.symmetric():
-		return "the peer is behind a symmetric NAT, and this node's lets nobody in from a port that it does not know"
+		return "the peer's NAT " + newPort + ", and this node's lets in only ports that it knows"
 	case theirs.public:
-		return "the peer says it is public, but " + metText(met)
-	default:
-		return metText(met)
+		return "the peer says it is public, but: " + metText(met)
 	}
+	text := metText(met)
+	switch here, there := mine.untold(), theirs.untold(); {
+	case here && there:
+		text += "; one of the NATs may give out a new port for each destination, which a second relay would tell"
+	case here:
+		text += "; this node's NAT may give out a new port for each destination, which a second relay would tell"
+	case there:
+		text += "; the peer's NAT may give out a new port for each destination, which a second relay of its would tell"
+	}
+	return text
 }
 
 // metText sums up what the addresses met.
@@ -58,18 +67,35 @@ func plural(n int, one, many string) string {
 func (r *Reach) WhyRelayed(p peer.ID) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := r.core.peers[p]
-	switch {
-	case t == nil, t.direct > 0, len(t.relayed) == 0:
+	c, t := r.core, r.core.peers[p]
+	if t == nil || t.direct > 0 || len(t.relayed) == 0 {
 		return ""
-	case len(t.attempts) == 0 && r.core.allow != nil && !r.core.allow(p):
+	}
+	failed := t.failures()
+	switch {
+	case c.allow != nil && !c.allow(p):
 		return "it is not on the allow list: no addresses are exchanged with it"
-	case len(t.attempts) == 0 && !t.running && !r.core.offers(t):
+	case failed == 0 && !t.running && !c.offers(t):
 		return "no relay has told yet where this node is seen from outside"
-	case len(t.attempts) == 0:
+	case failed == 0:
 		return "a direct connection is being tried"
 	default:
-		last := t.attempts[len(t.attempts)-1]
-		return fmt.Sprintf("%s failed: %s", plural(t.try, "attempt", "attempts"), last.Err)
+		text := t.attempts[len(t.attempts)-1].Err
+		if c.webSocketOnly() {
+			text = "only WebSocket gets out of this node's network; " + text
+		}
+		return fmt.Sprintf("%s failed: %s", plural(failed, "attempt", "attempts"), text)
 	}
+}
+
+// webSocketOnly tells whether relays are connected, and all over WebSocket.
+func (c *core) webSocketOnly() bool {
+	joined := false
+	for _, r := range c.relays {
+		if c.near(r) {
+			return false
+		}
+		joined = joined || c.joined(r)
+	}
+	return joined
 }

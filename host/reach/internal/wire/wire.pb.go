@@ -150,7 +150,10 @@ type Offer struct {
 	// How the NATs in front of it map TCP.
 	Tcp Mapping `protobuf:"varint,5,opt,name=tcp,proto3,enum=p2p.direct.v1.Mapping" json:"tcp,omitempty"`
 	// Why there is no offer; in an answer only.
-	Refusal       Refusal `protobuf:"varint,6,opt,name=refusal,proto3,enum=p2p.direct.v1.Refusal" json:"refusal,omitempty"`
+	Refusal Refusal `protobuf:"varint,6,opt,name=refusal,proto3,enum=p2p.direct.v1.Refusal" json:"refusal,omitempty"`
+	// For how many milliseconds an answer was held back, because its sender had to find out something about itself: it is
+	// no part of the round trip.
+	HeldMs        uint32 `protobuf:"varint,7,opt,name=held_ms,json=heldMs,proto3" json:"held_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -227,6 +230,13 @@ func (x *Offer) GetRefusal() Refusal {
 	return Refusal_REFUSAL_UNSPECIFIED
 }
 
+func (x *Offer) GetHeldMs() uint32 {
+	if x != nil {
+		return x.HeldMs
+	}
+	return 0
+}
+
 // Start says that both dial now.
 type Start struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -286,14 +296,15 @@ var File_host_reach_internal_wire_wire_proto protoreflect.FileDescriptor
 
 const file_host_reach_internal_wire_wire_proto_rawDesc = "" +
 	"\n" +
-	"#host/reach/internal/wire/wire.proto\x12\rp2p.direct.v1\"\xd3\x01\n" +
+	"#host/reach/internal/wire/wire.proto\x12\rp2p.direct.v1\"\xec\x01\n" +
 	"\x05Offer\x12\x14\n" +
 	"\x05addrs\x18\x01 \x03(\fR\x05addrs\x12\x16\n" +
 	"\x06nearby\x18\x02 \x03(\fR\x06nearby\x12\x16\n" +
 	"\x06public\x18\x03 \x01(\bR\x06public\x12(\n" +
 	"\x03udp\x18\x04 \x01(\x0e2\x16.p2p.direct.v1.MappingR\x03udp\x12(\n" +
 	"\x03tcp\x18\x05 \x01(\x0e2\x16.p2p.direct.v1.MappingR\x03tcp\x120\n" +
-	"\arefusal\x18\x06 \x01(\x0e2\x16.p2p.direct.v1.RefusalR\arefusal\"7\n" +
+	"\arefusal\x18\x06 \x01(\x0e2\x16.p2p.direct.v1.RefusalR\arefusal\x12\x17\n" +
+	"\aheld_ms\x18\a \x01(\rR\x06heldMs\"7\n" +
 	"\x05Start\x12\x16\n" +
 	"\x06client\x18\x01 \x01(\bR\x06client\x12\x16\n" +
 	"\x06nearby\x18\x02 \x03(\fR\x06nearby*R\n" +
