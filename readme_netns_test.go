@@ -81,19 +81,50 @@ type session struct {
 	bin  string
 	dir  string
 	left []string // the README's commands that did not run yet
+	vars map[string]string
+}
+
+// newSession builds the programs, and takes the commands of the README's section about NATs or the others.
+func newSession(t *testing.T, host *netns.Host, nats bool) *session {
+	t.Helper()
+	s := &session{t: t, host: host, bin: t.TempDir(), dir: t.TempDir(), vars: make(map[string]string)}
+	programs := []string{"./examples/seed", "./examples/hello", "./examples/embed", "./examples/workers"}
+	if nats {
+		programs = []string{"./examples/nat"}
+	}
+	build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", s.bin, "./cmd/p2p"}, programs...)...)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, block := range blocks(t, "README.md", "sh") {
+		if nats != regexp.MustCompile(`--profile|\$|examples/nat`).MatchString(block) {
+			continue
+		}
+		for line := range strings.Lines(block) {
+			line, _, _ = strings.Cut(line, " #")
+			line = strings.TrimSpace(line)
+			if line != "" && line != "go test ./..." && line != "cd examples/seed" {
+				s.left = append(s.left, line)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "allowed.txt"), []byte(blocks(t, "README.md", "text")[0]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // program turns a command of the README into a command line with built binaries.
 func (s *session) program(line string) []string {
 	for prefix, name := range map[string]string{
 		"go run ./cmd/p2p": "p2p", "go run main.go": "seed", "go run ./examples/hello": "hello", "go run ./examples/embed": "embed",
-		"go run ./examples/workers": "workers", "p2p": "p2p",
+		"go run ./examples/workers": "workers", "go run ./examples/nat": "nat", "p2p": "p2p",
 	} {
 		if rest, ok := strings.CutPrefix(line, prefix+" "); ok || line == prefix {
 			if line == prefix {
 				rest = ""
 			}
-			return append([]string{filepath.Join(s.bin, name)}, words(rest)...)
+			return append([]string{filepath.Join(s.bin, name)}, s.words(rest)...)
 		}
 	}
 	s.t.Fatalf("no program for %q", line)
@@ -101,10 +132,10 @@ func (s *session) program(line string) []string {
 }
 
 // words splits as a shell does, as far as the README needs it.
-func words(line string) []string {
+func (s *session) words(line string) []string {
 	var out []string
-	for _, m := range regexp.MustCompile(`'([^']*)'|(\S+)`).FindAllStringSubmatch(line, -1) {
-		out = append(out, m[1]+m[2])
+	for _, m := range regexp.MustCompile(`'([^']*)'|"\$(\w+)"|(\S+)`).FindAllStringSubmatch(line, -1) {
+		out = append(out, m[1]+s.vars[m[2]]+m[3])
 	}
 	return out
 }
@@ -134,8 +165,9 @@ func (s *session) output(line, home string) string {
 	return string(out)
 }
 
-// begin starts a command that goes on, and returns a function that waits until it has written a line that matches.
-func (s *session) begin(line, home string) (wait func(pattern string)) {
+// begin starts a command that goes on, and returns a function that waits until it has written what matches, and returns the
+// last group of that.
+func (s *session) begin(line, home string) (wait func(pattern string) string) {
 	s.t.Helper()
 	cmd := s.command(s.t.Context(), line, home)
 	pipe, err := cmd.StdoutPipe()
@@ -162,39 +194,24 @@ func (s *session) begin(line, home string) (wait func(pattern string)) {
 		<-done
 		_ = cmd.Wait()
 	})
-	return func(pattern string) {
+	return func(pattern string) (found string) {
 		s.t.Helper()
 		poll.Until(s.t, 20*time.Second, func() string {
 			mu.Lock()
 			defer mu.Unlock()
-			if regexp.MustCompile(pattern).MatchString(text.String()) {
+			if m := regexp.MustCompile(pattern).FindStringSubmatch(text.String()); m != nil {
+				found = m[len(m)-1]
 				return ""
 			}
 			return line + " did not say " + pattern + " but\n" + text.String()
 		})
+		return found
 	}
 }
 
 func TestReadme_EveryCommandWorks(t *testing.T) {
-	s := &session{t: t, host: netns.New(t).Bridge().Host(), bin: t.TempDir(), dir: t.TempDir()}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", s.bin, "./cmd/p2p", "./examples/...")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for _, block := range blocks(t, "README.md", "sh") {
-		for line := range strings.Lines(block) {
-			line, _, _ = strings.Cut(line, " #")
-			line = strings.TrimSpace(line)
-			if line != "" && line != "go test ./..." && line != "cd examples/seed" {
-				s.left = append(s.left, line)
-			}
-		}
-	}
-	if err := os.WriteFile(filepath.Join(s.dir, "allowed.txt"), []byte(blocks(t, "README.md", "text")[0]), 0o600); err != nil {
-		t.Fatal(err)
-	}
-
-	seeds := []func(string){s.begin("go run main.go -port 9390", ""), s.begin("go run main.go -port 9389", ""), s.begin("go run main.go -port 9388", "")}
+	s := newSession(t, netns.New(t).Bridge().Host(), false)
+	seeds := []func(string) string{s.begin("go run main.go -port 9390", ""), s.begin("go run main.go -port 9389", ""), s.begin("go run main.go -port 9388", "")}
 	for _, says := range seeds {
 		says(`(?s)listening.*this machine only.*neighbor joined.*neighbor joined`)
 	}
