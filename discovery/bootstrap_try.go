@@ -283,17 +283,12 @@ func (b *Bootstrap) resolve(ctx context.Context, info peer.AddrInfo) ([]peer.Add
 			errs = append(errs, err)
 		}
 		for _, r := range resolved[:min(len(resolved), maxResolved)] {
-			transport, id := peer.SplitAddr(r)
-			switch {
-			case len(accepted(cmp.Or(id, info.ID), []ma.Multiaddr{transport}, b.Origin())) == 0:
-			case addr.Relayed(transport) && id == "" && info.ID == "": // it says through whom and not whom
-			case info.ID != "" && id != "" && id != info.ID: // of somebody else
-			case info.ID != "":
-				named[info.ID] = append(named[info.ID], transport)
+			switch id, at := b.named(info.ID, r); {
+			case at == nil:
 			case id != "":
-				named[id] = append(named[id], transport)
+				named[id] = append(named[id], at)
 			default:
-				bare = append(bare, transport)
+				bare = append(bare, at)
 			}
 		}
 	}
@@ -308,6 +303,23 @@ func (b *Bootstrap) resolve(ctx context.Context, info peer.AddrInfo) ([]peer.Add
 		return nil, errors.Join(append(errs, errors.New("it stands for no address that can be dialed"))...)
 	}
 	return out, nil
+}
+
+// named returns who is to be met at an address, which is empty when that is not known, and the address without it; nil
+// when the address cannot be dialed, or is of another than want.
+func (b *Bootstrap) named(want peer.ID, a ma.Multiaddr) (peer.ID, ma.Multiaddr) {
+	at, id := peer.SplitAddr(a)
+	if at == nil || want != "" && id != "" && id != want {
+		return "", nil
+	}
+	id = cmp.Or(id, want)
+	if id == "" && addr.Relayed(at) { // it says through whom and not to whom
+		return "", nil
+	}
+	if len(accepted(id, []ma.Multiaddr{at}, b.Origin())) == 0 {
+		return "", nil
+	}
+	return id, at
 }
 
 // lookup resolves a until no name is left, at most depth times: a dnsaddr may point to another.

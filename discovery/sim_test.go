@@ -163,7 +163,7 @@ func (s *sim) perform(id peer.ID, a action) {
 		default:
 			s.after(simLatency, func() { s.connect(id, a.peer) })
 		}
-	case actProtect, actAddrs, actPing, actLog: // nothing to be seen here
+	case actNear, actProtect, actAddrs, actPing, actLog: // nothing to be seen here
 	case actClose:
 		s.after(0, func() { s.disconnect(id, a.peer, reasonOf(a.code)) })
 	}
