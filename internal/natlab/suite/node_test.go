@@ -3,6 +3,7 @@
 package suite
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -76,6 +77,7 @@ func (w *world) relay() *node {
 // node is a node's process on a host of the lab.
 type node struct {
 	t      *testing.T
+	life   context.Context //nolint:containedctx // the test's, which a part of it must not cut short
 	host   *netns.Host
 	setup  setup
 	env    []string
@@ -94,7 +96,7 @@ func (w *world) node(h *netns.Host, s setup) *node {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n := &node{t: w.t, host: h, setup: s}
+	n := &node{t: w.t, life: w.t.Context(), host: h, setup: s}
 	if level := os.Getenv(logEnv); level != "" {
 		if err := n.setup.LogLevel.UnmarshalText([]byte(level)); err != nil {
 			w.t.Fatal(err)
@@ -153,7 +155,7 @@ func (n *node) launch() {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	n.cmd = n.host.Self(n.t.Context(), append(n.env, setupEnv+"="+string(text))...)
+	n.cmd = n.host.Self(n.life, append(n.env, setupEnv+"="+string(text))...)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
