@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -150,10 +151,12 @@ func dialWebSocket(ctx context.Context, a ma.Multiaddr) (manet.Conn, error) {
 		header.Set("Host", net.JoinHostPort(to.name, port))
 	}
 	c, resp, err := d.DialContext(ctx, url, header)
-	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
+	switch {
+	case errors.Is(err, websocket.ErrBadHandshake) && resp != nil:
 		return nil, fmt.Errorf("no WebSocket is there: %s", resp.Status)
-	}
-	if err != nil {
+	case err != nil && strings.Contains(err.Error(), "malformed HTTP"): // an error without a type
+		return nil, errors.New("no WebSocket is there: what answers does not speak HTTP")
+	case err != nil:
 		return nil, err
 	}
 	conn, err := newSocket(c, a)

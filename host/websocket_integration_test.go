@@ -174,6 +174,23 @@ func TestWebSocket_ATakenPort(t *testing.T) {
 	}
 }
 
+func TestWebSocket_WhereThereIsNone(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	other := newHost(t, host.Config{Listen: []string{loopback}})
+	h := wan(t, host.Config{})
+	for at, want := range map[string]string{
+		web.Listener.Addr().String():                                    "no WebSocket is there: 404 Not Found",
+		"127.0.0.1:" + portOf(t, addrsOf(other, ma.P_TCP)[0], ma.P_TCP): "no WebSocket is there: what answers does not speak HTTP",
+	} {
+		_, port, _ := strings.Cut(at, ":")
+		_, err := host.DialVia(t.Context(), h, peer.AddrInfo{ID: other.ID(), Addrs: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/" + port + "/ws")}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+}
+
 func TestWebSocket_IsAnnounced(t *testing.T) {
 	for announce, want := range map[string]string{"relay.example.org": "", "relay.example.org:80": "80"} {
 		h := newHost(t, host.Config{Listen: []string{loopback}, WebSocket: loopback, Announce: []string{announce}})
