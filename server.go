@@ -11,6 +11,7 @@ import (
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/protocols/neighbors"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
+	"github.com/lynn9388/p2p/protocols/pathinfo"
 )
 
 // Version is the version of this library, which a node tells its peers.
@@ -28,14 +29,12 @@ func newServer(n *Node, c *config) *grpcstream.Server {
 		Logger:            c.logger,
 	})
 	nodeinfo.Register(s, selfInfo{n})
-	neighbors.Register(s, neighbors.Config{
-		Source:  neighbors.SourceFunc(n.records),
-		Catalog: n.catalog,
-		Asker: func(ctx context.Context) (peer.ID, bool) {
-			p, ok := grpcstream.PeerFromContext(ctx)
-			return p.ID, ok
-		},
-	})
+	asker := func(ctx context.Context) (peer.ID, bool) {
+		p, ok := grpcstream.PeerFromContext(ctx)
+		return p.ID, ok
+	}
+	neighbors.Register(s, neighbors.Config{Source: neighbors.SourceFunc(n.records), Catalog: n.catalog, Asker: asker})
+	pathinfo.Register(s, onlooker{n}, asker)
 	return s
 }
 
