@@ -113,7 +113,7 @@ func (k *Keeper) pingOnce(ctx context.Context, c network.Conn, timeout time.Dura
 	rtt, err := host.Ping(ctx, c)
 	a := answer{came: ctx.Err() == nil, rtt: rtt, err: err, late: time.Since(start) > timeout+stall}
 	if then := halfway.Load(); then != nil {
-		a.traffic = *then != k.received(c)
+		a.traffic = k.received(c).after(*then)
 	}
 	return a
 }
@@ -123,6 +123,9 @@ type traffic struct {
 	packets uint64    // as QUIC counts them
 	last    time.Time // as KeeperConfig.Heard says
 }
+
+// after tells whether more has come in than then. That less is known of it, since a tunnel has ended, is no sign of life.
+func (t traffic) after(then traffic) bool { return t.packets > then.packets || t.last.After(then.last) }
 
 func (k *Keeper) received(c network.Conn) (t traffic) {
 	var q *quic.Conn

@@ -21,6 +21,12 @@ func TestKeeper_WhatComesInExcusesLatePings(t *testing.T) {
 		"for 5 s":        {func(start time.Time) time.Time { return minTime(time.Now(), start.Add(5*time.Second)) }, 6 * liveTimeout},
 		"under way":      {func(start time.Time) time.Time { return minTime(time.Now(), start.Add(liveTimeout/3)) }, 2 * liveTimeout},
 		"nobody says so": {nil, 2 * liveTimeout},
+		"a tunnel's end": {func(start time.Time) time.Time {
+			if time.Since(start) > 7*liveTimeout/4 {
+				return time.Time{} // what the tunnel heard went with it
+			}
+			return start
+		}, 2 * liveTimeout},
 	} {
 		inBubble(t, func(t *testing.T, b *bubble) {
 			var start time.Time
