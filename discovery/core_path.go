@@ -24,8 +24,11 @@ const (
 	// are the time that a lost packet and its repetition take; over liveLongest nobody waits.
 	liveTimeout = 1250 * time.Millisecond
 	liveLongest = 3 * time.Second
-	// lostTimeout bounds a dial of a lost peer that has a relay.
-	lostTimeout = 3 * time.Second
+	// lostTimeout bounds a dial of a lost peer that has a relay: the relay may wait in vain at a connection of the peer's
+	// that is dead, and gives it up a moment later. Ten round trips, where that is more, are twice what it takes; over
+	// lostLongest nobody waits.
+	lostTimeout = 1500 * time.Millisecond
+	lostLongest = 4 * time.Second
 )
 
 // link is one connection of a peer.
@@ -92,16 +95,30 @@ func (c *core) depends(p peer.ID) bool {
 // keeps tells whether this node's owner says that it depends on a peer.
 func (c *core) keeps(p peer.ID) bool { return c.cfg.Keep != nil && c.cfg.Keep(p) }
 
-// vigil returns how often a peer's far connections are looked at; zero: not more often than any others.
+// vigil returns how often a peer's far connections are looked at; zero: not more often than any others. What a relay
+// carries is dead when the connection to the relay is.
 func (c *core) vigil(e *entry) time.Duration {
 	switch {
-	case c.inUse(e.id):
+	case c.inUse(e.id) || c.carriesUsed(e.id):
 		return liveEvery
 	case c.depends(e.id):
 		return keepEvery
 	default:
 		return 0
 	}
+}
+
+// carriesUsed tells whether a relay carries a peer with live calls.
+func (c *core) carriesUsed(relay peer.ID) bool {
+	if c.carriers[relay] == 0 {
+		return false
+	}
+	for p, e := range c.peers {
+		if e.path.Relay == relay && c.inUse(p) {
+			return true
+		}
+	}
+	return false
 }
 
 // watch looks at the far connections of a peer if that is due, and returns when it wants to be called again.
@@ -130,11 +147,13 @@ func (c *core) measured(p peer.ID, rtt time.Duration) {
 	}
 }
 
-// missed takes that a ping over a connection had no answer: where a relay carries it, the way to the relay may be what is
-// dead.
-func (c *core) missed(relay peer.ID) {
-	if r := c.peers[relay]; r != nil && r.conns > 0 {
-		c.do(action{kind: actPing, peer: relay, look: lookDoubt, timeout: checkTimeout})
+// missed takes that a ping to a peer had no answer, over a connection that a relay carries or a direct one (empty). Then
+// the relay may be what is not reached, or it is this node that reaches nobody: its relays are looked at, too.
+func (c *core) missed(p, relay peer.ID) {
+	for q, e := range c.peers {
+		if q != p && e.conns > 0 && (q == relay || relay == "" && c.keeps(q)) {
+			c.do(action{kind: actPing, peer: q, look: lookUsed, timeout: patience(e.rtt)})
+		}
 	}
 }
 
@@ -199,8 +218,9 @@ func (c *core) aim(e *entry) ([]ma.Multiaddr, time.Duration) {
 		}
 		return all, dialTimeout(direct, !e.lost.IsZero())
 	}
+	timeout := min(max(lostTimeout, 10*e.rtt), lostLongest)
 	if e.fails%2 == 0 {
-		return circuits, lostTimeout
+		return circuits, timeout
 	}
-	return all, lostTimeout
+	return all, timeout
 }

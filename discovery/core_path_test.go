@@ -104,17 +104,49 @@ func TestCore_SlowPathsHaveTheirTime(t *testing.T) {
 	}
 }
 
-func TestCore_AMissedPingCastsDoubtOnTheRelay(t *testing.T) {
+// The relay of a connection that is silent is looked at, and a node's own relays when a direct connection is: it may be
+// the node that reaches nobody.
+func TestCore_AMissedPingCastsDoubtOnRelays(t *testing.T) {
+	own, carrier := testID(t), testID(t)
+	o := newOne(KeeperConfig{Keep: func(p peer.ID) bool { return p == own }})
+	o.meet(own, nil, farAddr)
+	o.meet(carrier, nil, farAddr)
+	o.meet("direct", nil, farAddr)
+	o.meet("carried", nil, viaRelay(carrier))
+	for _, tc := range []struct {
+		p, relay peer.ID
+		want     []peer.ID
+	}{
+		{"carried", carrier, []peer.ID{carrier}},
+		{"direct", "", []peer.ID{own}},
+		{own, "", nil},
+		{"gone", "unknown", nil},
+	} {
+		o.did = nil
+		o.missed(tc.p, tc.relay)
+		o.pass(0)
+		for _, p := range []peer.ID{own, carrier, "direct", "carried"} {
+			want := 0
+			if slices.Contains(tc.want, p) {
+				want = 1
+			}
+			if got := o.count(actPing, p); got != want {
+				t.Errorf("%q missed a ping: %q is looked at %d times, want %d", tc.p, p, got, want)
+			}
+		}
+	}
+}
+
+func TestCore_TheRelayOfACallIsLookedAtEachSecond(t *testing.T) {
 	relay := testID(t)
-	o := newOne(KeeperConfig{})
+	o := newOne(KeeperConfig{InUse: func(p peer.ID) bool { return p == "a" }, Keep: func(p peer.ID) bool { return p == relay }})
 	o.meet(relay, nil, farAddr)
+	if got := o.looks(relay, time.Minute); len(got) > 24 {
+		t.Errorf("without a call it is looked at %d times in a minute", len(got))
+	}
 	o.meet("a", nil, viaRelay(relay))
-	before := o.count(actPing, relay)
-	o.missed(relay)
-	o.missed("unknown")
-	o.pass(0)
-	if o.count(actPing, relay) != before+1 {
-		t.Error("the way to the relay is not looked at")
+	if got := o.looks(relay, time.Minute); len(got) < 58 {
+		t.Errorf("during a call it is looked at %d times in a minute", len(got))
 	}
 }
 
@@ -245,7 +277,7 @@ func TestCore_TheRelayIsAskedFirstForTheLost(t *testing.T) {
 			for _, a := range o.did {
 				if a.kind == actDial {
 					got = append(got, len(a.addrs))
-					if len(tc.at) > 1 && tc.at[0].Equal(farAddr) && a.timeout != lostTimeout {
+					if len(tc.at) > 1 && tc.at[0].Equal(farAddr) && a.timeout != lostTimeout { // no round trip is known
 						t.Errorf("%s: it may take %v", name, a.timeout)
 					}
 				}

@@ -83,9 +83,8 @@ func (k *Keeper) pingConn(ctx context.Context, l look, timeout time.Duration) {
 			continue
 		}
 		failed++
-		if relay, _, ok := addr.SplitRelay(l.conn.RemoteMultiaddr()); ok {
-			k.input(func(cr *core) { cr.missed(relay) })
-		}
+		relay, _, _ := addr.SplitRelay(l.conn.RemoteMultiaddr())
+		k.input(func(cr *core) { cr.missed(p, relay) })
 		if failed >= tries {
 			k.log.Debug("closing a connection that answers no ping", "peer", p, "addr", safetext.Clean(l.conn.RemoteMultiaddr().String()))
 			_ = l.conn.Close() // it is dead
@@ -132,8 +131,28 @@ func (k *Keeper) received(c network.Conn) (t traffic) {
 	if c.As(&q) {
 		t.packets = q.ConnectionStats().PacketsReceived
 	}
-	if k.cfg.Heard != nil {
-		t.last = k.cfg.Heard(c)
+	if k.cfg.Heard == nil {
+		return t
+	}
+	t.last = k.cfg.Heard(c)
+	if q != nil {
+		return t
+	}
+	for _, over := range k.carriedBy(c) {
+		if last := k.cfg.Heard(over); last.After(t.last) {
+			t.last = last
+		}
 	}
 	return t
+}
+
+// carriedBy returns the relayed connections that a connection to their relay carries.
+func (k *Keeper) carriedBy(c network.Conn) (out []network.Conn) {
+	for _, over := range k.h.Network().Conns() {
+		relay, at, ok := addr.SplitRelay(over.RemoteMultiaddr())
+		if ok && relay == c.RemotePeer() && at.Equal(c.RemoteMultiaddr()) && over.LocalMultiaddr().Equal(c.LocalMultiaddr()) {
+			out = append(out, over)
+		}
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -170,6 +171,12 @@ func TestKeeper_NodesBehindNATsAreNeighborsThroughTheRelay(t *testing.T) {
 		for _, at := range p.Addrs {
 			if !addr.Relayed(at) {
 				t.Errorf("a node behind a NAT is said to be at %s", at)
+			}
+		}
+		relayed := a.h.Network().ConnsToPeer(b.h.ID())
+		for _, c := range a.h.Network().ConnsToPeer(w.relay.h.ID()) {
+			if got := a.k.carriedBy(c); len(got) != len(relayed) || !slices.Contains(relayed, got[0]) {
+				t.Errorf("the relay's connection carries %v, want %v", got, relayed)
 			}
 		}
 		c := w.behind(hosttest.Symmetric, host.Config{}, KeeperConfig{})
