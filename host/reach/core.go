@@ -43,6 +43,7 @@ type action struct {
 // appends to out what is to be done. It has no clock, no goroutine and no lock; [Reach] gives it all three.
 type core struct {
 	now   time.Time
+	begun time.Time
 	rng   *rand.Rand
 	self  peer.ID
 	allow func(peer.ID) bool

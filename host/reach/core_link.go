@@ -34,12 +34,21 @@ type link struct {
 	identified bool
 	doubted    bool // it was not identified in time
 	retired    bool // a newer one has taken its place
-	makeshift  bool // over TCP, not from the listening port: the relay does not see where others get through
+	local      uint16
 }
 
-// maxMakeshifts is how often in a row a connection over TCP that does not leave from the listening port is made anew. Where
-// the system does not let a port be shared, that is all there can be.
-const maxMakeshifts = 3
+// makeshift tells whether a connection over TCP did not leave from the listening port: then the relay does not see where
+// others get through. That happens when another dial to the relay, somebody else's, has the port.
+func (c *core) makeshift(l *link) bool {
+	return l.kind == kindTCP && !slices.Contains(c.listening, l.local)
+}
+
+// A connection over TCP that does not leave from the listening port is made anew after a while, twice as long each time. In
+// the end it stays: where the system does not let a port be shared, that is all there can be.
+const (
+	makeshiftFor  = 250 * time.Millisecond
+	maxMakeshifts = 6
+)
 
 // good tells whether a connection over the transport works, as far as is known: one missed ping may be a busy machine.
 func (c *core) good(r *relay, k kind) bool { return c.missing(r, k) <= 1 }
@@ -88,8 +97,7 @@ func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr, local uint16)
 	}
 	_, seen := c.seen[conn]
 	l := &link{
-		conn: conn, relay: r, kind: k, remote: remote, up: c.now, look: c.now.Add(pingFirst), identified: seen,
-		makeshift: k == kindTCP && !slices.Contains(c.listening, local),
+		conn: conn, relay: r, kind: k, remote: remote, local: local, up: c.now, look: c.now.Add(pingFirst), identified: seen,
 	}
 	for _, o := range c.links {
 		switch {
@@ -97,7 +105,7 @@ func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr, local uint16)
 		case o.missed > 0:
 			c.do(action{kind: actClose, conn: o.conn})
 			o.retired = true
-		case l.makeshift && !o.makeshift && !o.retired:
+		case c.makeshift(l) && !c.makeshift(o) && !o.retired:
 			l.retired = true
 		default:
 			o.retired = true
@@ -105,7 +113,7 @@ func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr, local uint16)
 	}
 	c.links[conn] = l
 	s := &r.slots[k]
-	if s.text, s.fresh = "", false; !l.makeshift {
+	if s.text, s.fresh = "", false; !c.makeshift(l) {
 		s.makeshifts = 0
 	}
 	if r.listens(remote) {
@@ -173,7 +181,11 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 			c.do(action{kind: actRetire, conn: l.conn})
 		}
 		soon(c.now.Add(time.Second))
-	case l.makeshift && s.makeshifts < maxMakeshifts && !s.dialing && c.alone(l): // the port is free
+	case c.makeshift(l) && s.makeshifts < maxMakeshifts && !s.dialing && c.alone(l): // the port is free, or soon will be
+		if at := l.up.Add(makeshiftFor << s.makeshifts); at.After(c.now) {
+			soon(at)
+			break
+		}
 		s.makeshifts++
 		s.fresh, s.next = true, c.now
 		soon(c.now)

@@ -23,6 +23,8 @@ const (
 	pauseRefused = 15 * time.Second
 	// lasting is how long a connection must last for its end to be no refusal.
 	lasting = 3 * time.Second
+	// listenWithin is how long a host that does not listen yet is waited for: what it dials before leaves from other ports.
+	listenWithin = time.Second
 	// dialWithin bounds one dial, so that a relay that came back while one was waiting is dialed anew; each third may take
 	// longer, for a line as slow as a satellite's.
 	dialWithin = 2500 * time.Millisecond
@@ -133,6 +135,10 @@ func (r *relay) hurry(now time.Time) {
 func (c *core) tickRelay(r *relay, soon func(time.Time)) {
 	if r.lost.IsZero() {
 		r.lost = c.now
+	}
+	if at := c.begun.Add(listenWithin); len(c.listening) == 0 && at.After(c.now) {
+		soon(at)
+		return
 	}
 	for k := range r.slots {
 		c.tickSlot(r, kind(k), soon)

@@ -62,6 +62,7 @@ type Reach struct {
 	metrics  *metrics
 	changes  feed.Feed[struct{}]
 	wake     chan struct{} // the loop has something to look at
+	listens  chan struct{} // the host listens somewhere, or no longer
 
 	mu      sync.Mutex
 	core    *core
@@ -105,6 +106,7 @@ func New(h corehost.Host, cfg Config) (*Reach, error) {
 	r := &Reach{
 		h: h, log: log, protocol: Protocol(cfg.Network), metrics: m,
 		wake:    make(chan struct{}, 1),
+		listens: make(chan struct{}, 1),
 		core:    newCore(h.ID(), cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		conns:   map[string]network.Conn{},
 		ends:    map[peer.ID]end{},

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 const (
@@ -62,6 +63,8 @@ func (r *Reach) Run(ctx context.Context) error {
 	notify := &network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { r.connected(c) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { r.disconnected(c) },
+		ListenF:       func(network.Network, ma.Multiaddr) { r.lookSoon() },
+		ListenCloseF:  func(network.Network, ma.Multiaddr) { r.lookSoon() },
 	}
 	r.h.Network().Notify(notify)
 	defer r.h.Network().StopNotify(notify)
@@ -69,6 +72,7 @@ func (r *Reach) Run(ctx context.Context) error {
 		r.h.ConnManager().Protect(info.id, protectTag)
 		defer r.h.ConnManager().Unprotect(info.id, protectTag)
 	}
+	r.input(func(c *core) { c.begun = c.now })
 	r.look()
 	for _, c := range r.h.Network().Conns() { // those that were there before
 		r.connected(c)
@@ -121,6 +125,14 @@ func (r *Reach) input(f func(c *core)) {
 	}
 }
 
+// lookSoon has the host's addresses looked at.
+func (r *Reach) lookSoon() {
+	select {
+	case r.listens <- struct{}{}:
+	default:
+	}
+}
+
 // loop does what the core wants until ctx ends.
 func (j *job) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
@@ -147,6 +159,8 @@ func (j *job) loop(ctx context.Context) {
 			return
 		case <-j.wake:
 		case <-timer.C:
+		case <-j.listens:
+			j.look()
 		case now := <-looks.C:
 			if slept.since(now) {
 				j.log.Debug("the machine slept")
@@ -173,7 +187,10 @@ func (j *job) perform(ctx context.Context, a action) {
 		}
 	case actRetire:
 		if c := j.conn(a.conn); c != nil && quiet(c) {
-			j.wg.Go(func() { _ = c.Close() })
+			j.wg.Go(func() {
+				j.log.Debug("closing a connection to a relay that another has replaced", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "local", c.LocalMultiaddr())
+				_ = c.Close()
+			})
 		}
 	case actReserve:
 		j.wg.Go(func() { j.reserve(ctx, a.peer) })
@@ -214,6 +231,9 @@ func (r *Reach) connected(c network.Conn) {
 		}
 		r.conns[c.ID()] = c
 		if _, _, relayed := throughRelay(c.RemoteMultiaddr()); !relayed {
+			if co.relayOf(p) != nil {
+				r.log.Debug("connected to a relay", "peer", p, "addr", c.RemoteMultiaddr(), "local", c.LocalMultiaddr())
+			}
 			co.linkUp(c.ID(), p, c.RemoteMultiaddr(), portOf(c.LocalMultiaddr()))
 		}
 		r.paths(co, p)
@@ -224,6 +244,9 @@ func (r *Reach) disconnected(c network.Conn) {
 	p := c.RemotePeer()
 	r.input(func(co *core) {
 		delete(r.conns, c.ID())
+		if co.links[c.ID()] != nil {
+			r.log.Debug("disconnected from a relay", "peer", p, "addr", c.RemoteMultiaddr(), "local", c.LocalMultiaddr(), "after", time.Since(c.Stat().Opened))
+		}
 		co.linkDown(c.ID())
 		r.paths(co, p)
 	})
