@@ -196,7 +196,12 @@ func (n *node) end(s os.Signal) {
 		return
 	}
 	_ = n.cmd.Process.Signal(s)
+	hangs := time.AfterFunc(patience, func() {
+		n.t.Errorf("%s does not end", n.id)
+		_ = n.cmd.Process.Signal(syscall.SIGQUIT) // what it does stands in its log then
+	})
 	_ = n.cmd.Wait() // killed, or its error stands in its log
+	hangs.Stop()
 	n.cmd = nil
 	if n.client != nil {
 		_ = n.client.Close()
