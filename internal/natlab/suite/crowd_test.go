@@ -16,13 +16,15 @@ import (
 
 // crowd is the further nodes of a process, each with an identity of its own and a free port.
 type crowd struct {
-	mu     sync.Mutex
-	nodes  []*p2p.Node
-	joined []time.Duration // since the start of the process
+	mu                  sync.Mutex
+	nodes               []*p2p.Node
+	reachable, neighbor map[int]bool
+	state               Gathering
 }
 
 // gather starts count nodes with the options of a setup. It returns when all have started.
 func (c *crowd) gather(s setup, count int) error {
+	c.reachable, c.neighbor = map[int]bool{}, map[int]bool{}
 	failed := make(chan error, count)
 	for range count {
 		go func() { failed <- c.add(s) }()
@@ -33,6 +35,7 @@ func (c *crowd) gather(s setup, count int) error {
 			err = e
 		}
 	}
+	c.state.Started = time.Since(s.Began)
 	return err
 }
 
@@ -58,36 +61,49 @@ func (c *crowd) add(s setup) error {
 	return nil
 }
 
-// look notes which nodes are reachable through a relay and have a neighbor.
+// Gathering is how far a crowd has come. The times are since the start of the process.
+type Gathering struct {
+	Started   time.Duration   // all of them
+	Reachable []time.Duration // through a relay, first
+	Neighbors []time.Duration // the first neighbor
+	Lost      int             // are not reachable, or have no neighbor, at the end
+}
+
+// look notes how far the nodes are.
 func (c *crowd) look(now time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nodes = slices.DeleteFunc(c.nodes, func(n *p2p.Node) bool {
-		reserved := slices.ContainsFunc(n.Addrs(), func(a ma.Multiaddr) bool {
+	c.state.Lost = 0
+	for i, n := range c.nodes {
+		reachable := slices.ContainsFunc(n.Addrs(), func(a ma.Multiaddr) bool {
 			_, err := a.ValueForProtocol(ma.P_CIRCUIT)
 			return err == nil
 		})
 		neighbor := slices.ContainsFunc(n.Peers(), func(i p2p.PeerInfo) bool { return i.State == p2p.StateNeighbor })
-		if reserved && neighbor {
-			c.joined = append(c.joined, now)
+		if reachable && !c.reachable[i] {
+			c.reachable[i] = true
+			c.state.Reachable = append(c.state.Reachable, now)
 		}
-		return reserved && neighbor
-	})
+		if neighbor && !c.neighbor[i] {
+			c.neighbor[i] = true
+			c.state.Neighbors = append(c.state.Neighbors, now)
+		}
+		if !reachable || !neighbor {
+			c.state.Lost++
+		}
+	}
 }
 
-// Joined waits until all of the crowd have joined, at most so long, and tells when each had.
-func (o orders) Joined(limit time.Duration, out *[]time.Duration) error {
+// Gathered waits until all of the crowd are reachable through a relay and have a neighbor, at most so long.
+func (o orders) Gathered(limit time.Duration, out *Gathering) error {
 	p := o.p
-	ticker := time.NewTicker(50 * time.Millisecond)
+	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	for begin := time.Now(); time.Since(begin) < limit; <-ticker.C {
+	for begin := time.Now(); ; <-ticker.C {
 		p.crowd.look(p.since())
-		p.crowd.mu.Lock()
-		*out = p.crowd.joined
-		p.crowd.mu.Unlock()
-		if len(*out) == p.setup.Crowd {
+		*out = p.crowd.state
+		if time.Since(begin) > limit || len(out.Reachable) == p.setup.Crowd && len(out.Neighbors) == p.setup.Crowd && out.Lost == 0 {
 			return nil
 		}
 	}
-	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/lynn9388/p2p/grpcstream"
 )
 
 const (
@@ -114,7 +116,7 @@ func (l *load) calls(ctx context.Context, cc grpc.ClientConnInterface, method st
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enough)
 			defer cancel()
 			begin := time.Now()
-			err := cc.Invoke(ctx, method, wrapperspb.Bytes([]byte("hello")), new(wrapperspb.BytesValue))
+			err := cc.Invoke(ctx, method, wrapperspb.Bytes([]byte("hello")), new(wrapperspb.BytesValue), grpcstream.Repeatable())
 			now := time.Now()
 			l.mu.Lock()
 			defer l.mu.Unlock()

@@ -115,7 +115,7 @@ func (s setup) options() ([]p2p.Option, error) {
 	opts := []p2p.Option{
 		p2p.WithIdentity(key), p2p.WithNetwork(s.Network), p2p.WithAnnounce(s.Announce...),
 		p2p.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: s.LogLevel}))),
-		p2p.WithServerOptions(grpc.MaxRecvMsgSize(largest)),
+		p2p.WithServerOptions(grpc.MaxRecvMsgSize(largest), grpc.MaxSendMsgSize(largest)),
 		p2p.WithDialOptions(grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largest))),
 	}
 	switch s.Profile {
