@@ -114,7 +114,7 @@ func (s setup) options() ([]p2p.Option, error) {
 	}
 	opts := []p2p.Option{
 		p2p.WithIdentity(key), p2p.WithNetwork(s.Network), p2p.WithAnnounce(s.Announce...),
-		p2p.WithLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: s.LogLevel}))),
+		p2p.WithLogger(s.logger(key)),
 		p2p.WithServerOptions(grpc.MaxRecvMsgSize(largest), grpc.MaxSendMsgSize(largest)),
 		p2p.WithDialOptions(grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largest))),
 	}
@@ -137,6 +137,15 @@ func (s setup) options() ([]p2p.Option, error) {
 		opts = append(opts, p2p.WithDHT())
 	}
 	return opts, nil
+}
+
+// logger writes to standard error, and says which node of the process it is if there are several.
+func (s setup) logger(key crypto.PrivKey) *slog.Logger {
+	l := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: s.LogLevel}))
+	if id, err := peer.IDFromPrivateKey(key); err == nil && s.Crowd > 0 {
+		l = l.With("node", id)
+	}
+	return l
 }
 
 // since is the time since the process was started.
