@@ -12,7 +12,9 @@ import (
 // back calls a peer until a call that began after an event succeeds, and returns how long after the event that was.
 func (n *node) back(to *node, begin time.Time) (took time.Duration, c Called, failed int) {
 	n.t.Helper()
-	for time.Since(begin) < 2*time.Minute {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	for ; time.Since(begin) < patience; <-ticker.C {
 		c = order[Called](n, "Call", Call{Target: to.id.String(), Timeout: patience})
 		if c.Err == "" {
 			return time.Since(begin), c, failed
