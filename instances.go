@@ -51,6 +51,13 @@ func Nearest() CallerOption {
 //	client.Get(ctx, req, p2p.Repeatable())
 func Repeatable() grpc.CallOption { return grpcstream.Repeatable() }
 
+// Resumable makes a stream go on when the connection that carries it is lost, or gives way to a better path: each message
+// arrives once and in order, and the caller and the handler see one stream. The node that is called needs nothing for it.
+// [grpcstream.Resumable] says what is promised and what is not.
+//
+//	stream, err := client.Watch(ctx, req, p2p.Resumable())
+func Resumable() grpc.CallOption { return grpcstream.Resumable() }
+
 // Instances returns the instances of a service: those known at once, then those that a search brings, each once and as
 // soon as it has said itself that it offers the service. The sequence ends when the search is over, while nobody is known
 // not before the discovery timeout, and when ctx ends: with a ctx that has ended it is what is known now. This node is

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"github.com/lynn9388/p2p/grpcstream/internal/resume"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -29,11 +30,14 @@ const healthWatch = "/grpc.health.v1.Health/Watch"
 // stream interceptor.
 
 // guardService returns a copy of desc with each unary method guarded, and opens the account of each method.
-func (s *Server) guardService(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
+func (s *Server) guardService(desc *grpc.ServiceDesc, impl any) *grpc.ServiceDesc {
 	guarded := *desc
 	guarded.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for name := range methodNames(desc) {
-		s.methods[name] = &method{name: name}
+		s.methods[name] = &method{name: name, impl: impl}
+	}
+	for i := range desc.Streams {
+		s.methods["/"+desc.ServiceName+"/"+desc.Streams[i].StreamName].stream = &desc.Streams[i]
 	}
 	for i, m := range desc.Methods {
 		guarded.Methods[i] = grpc.MethodDesc{
@@ -65,9 +69,10 @@ func (s *Server) guardUnary(m *method, next grpc.MethodHandler) grpc.MethodHandl
 
 func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	begin := time.Now()
-	m, ok := s.methods[info.FullMethod]
-	if !ok {
-		m = &s.unknown
+	name, resumed := strings.CutSuffix(info.FullMethod, resume.Suffix)
+	m, ok := s.methods[name]
+	if !ok || resumed && (m.stream == nil || name == healthWatch) { // which each tunnel has its own of
+		m, resumed = &s.unknown, false
 	}
 	kind := callKind(m.name == healthWatch)
 	t, err := s.admit(ss.Context(), m.name, kind)
@@ -75,8 +80,14 @@ func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamSe
 		m.stats.refused(err)
 		return err
 	}
-	defer m.stats.ended(begin, &err)
 	defer t.release(kind)
+	if resumed {
+		return s.resumed(t, m, ss, func(ss grpc.ServerStream) error {
+			info.FullMethod, info.IsClientStream, info.IsServerStream = m.name, m.stream.ClientStreams, m.stream.ServerStreams
+			return next(m.impl, ss)
+		})
+	}
+	defer m.stats.ended(begin, &err)
 	defer s.recovered(t, m.name, &err)
 	if kind == watchCall {
 		ctx, cancel := context.WithCancel(ss.Context())
@@ -127,9 +138,12 @@ func (s *Server) decide(ctx context.Context, t *tunnel, method string) (err erro
 	return nil
 }
 
-// unknownMethod answers the calls that are for no registered method.
+// unknownMethod answers the calls that are for no registered method by its own name.
 func (s *Server) unknownMethod(_ any, ss grpc.ServerStream) error {
 	path, _ := grpc.MethodFromServerStream(ss)
+	if m := s.methods[path]; m != nil && m.stream != nil {
+		return m.stream.Handler(m.impl, ss) // of a stream that is resumable, which came by another name
+	}
 	service, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	s.mu.Lock()
 	_, known := s.services[service]

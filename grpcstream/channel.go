@@ -81,7 +81,8 @@ type Channel struct {
 	guard     *guard
 	catalogs  *catalogs
 	finder    *finder
-	whole     handle // calls through the channel itself
+	whole     handle          // calls through the channel itself
+	quit      <-chan struct{} // closed when the channel is
 
 	close func() error
 }
@@ -144,6 +145,7 @@ func (c *ChannelConfig) setDefaults() error {
 // start runs the background work, which Close ends.
 func (ch *Channel) start() {
 	ctx, cancel := context.WithCancel(context.Background())
+	ch.quit = ctx.Done()
 	var wg sync.WaitGroup
 	ch.catalogs = newCatalogs(ctx, &wg, ch)
 	ch.finder = &finder{

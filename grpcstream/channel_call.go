@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/lynn9388/p2p/grpcstream/internal/resume"
 	"github.com/lynn9388/p2p/internal/safetext"
 )
 
@@ -65,6 +66,8 @@ func (c *call) heed(opts []grpc.CallOption) {
 			c.patient = !o.FailFast
 		case repeatable:
 			c.repeats = repeatMax
+		case resumable:
+			c.resumes = true
 		}
 	}
 }
@@ -79,6 +82,9 @@ func (ch *Channel) unary(ctx context.Context, method string, req, reply any, cc 
 	defer c.end()
 	c.heed(opts)
 	c.unary = true
+	if c.resumes {
+		return notResumable(method)
+	}
 	for {
 		err := c.cause(invoke(ctx, method, req, reply, cc, opts...))
 		switch {
@@ -109,12 +115,19 @@ func (ch *Channel) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.C
 			}
 		}
 	}
+	if c.resumes {
+		begin = func() (grpc.ClientStream, error) {
+			return ch.resume(ctx, c, desc, func(ctx context.Context) (grpc.ClientStream, error) {
+				return open(ctx, resume.Desc(), cc, method+resume.Suffix, carrierOptions(opts)...)
+			})
+		}
+	}
 	s, err := begin()
 	if err != nil {
 		defer c.end()
 		return nil, ch.explain(c, method, err)
 	}
-	if c.repeats > 0 && desc.ServerStreams && !desc.ClientStreams {
+	if c.repeats > 0 && !c.resumes && desc.ServerStreams && !desc.ClientStreams {
 		s = &repeatStream{ClientStream: s, call: c, again: begin}
 	}
 	return s, nil

@@ -47,6 +47,8 @@
 // is lost, calls go over the relay again. [Channel.Paths] tells of each change. What a relay refuses, and its limits, are
 // errors that name them: RELAY_REFUSED, RELAY_LIMIT.
 //
+// A stream that must not end with its connection is made with [Resumable].
+//
 // # What is tried again
 //
 // A call that no instance has got is held, and goes to another one, as long as the discovery timeout and its deadline

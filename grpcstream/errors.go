@@ -38,6 +38,9 @@ const (
 	// ReasonRelayRefused (Unavailable): the relay does not carry to the peer: the peer has no reservation there, the relay's
 	// policy forbids it, or the relay is full.
 	ReasonRelayRefused Reason = "RELAY_REFUSED"
+	// ReasonNotResumed (Unavailable, or Aborted when the peer does not know it any longer): a stream with [Resumable] could
+	// not go on.
+	ReasonNotResumed Reason = "NOT_RESUMED"
 	// ReasonBusy (ResourceExhausted): a limit was hit, here or there; the call may be tried again later.
 	ReasonBusy Reason = "BUSY"
 	// ReasonBadTarget (InvalidArgument): what was named is no target, or the call needs one.

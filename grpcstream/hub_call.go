@@ -27,6 +27,7 @@ type call struct {
 	hold    holdKind  // why it is held now
 	patient bool      // wait-for-ready: held until its own deadline
 	unary   bool      // it has one request and one answer
+	resumes bool      // it is to outlive its connection
 	repeats int       // how often it may be made again
 
 	taken atomic.Bool // the call is under way
@@ -72,10 +73,10 @@ func (c *call) service(method string) string {
 	return serviceOf(method)
 }
 
-// serviceOf returns the service of a method's full name, "/package.Service/Method".
+// serviceOf returns the service of a method's full name, "/package.Service/Method", whatever follows that.
 func serviceOf(method string) string {
 	method = strings.TrimPrefix(method, "/")
-	if i := strings.LastIndexByte(method, '/'); i >= 0 {
+	if i := strings.IndexByte(method, '/'); i >= 0 {
 		return method[:i]
 	}
 	return method

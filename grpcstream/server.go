@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/lynn9388/p2p/grpcstream/internal/resume"
 )
 
 // ServerConfig says how a [Server] serves. The zero value is ready to use; fields of 0 take the default named.
@@ -83,6 +85,7 @@ type Server struct {
 	log     *slog.Logger
 	limits  *callLimits
 	metrics *metrics // set by the start
+	resumes *resume.Sessions
 
 	life     sync.Mutex // held while the server starts or is withdrawn
 	withdraw func()
@@ -132,6 +135,7 @@ func NewServer(cfg ServerConfig) *Server {
 		withdraw: func() {},
 		stopped:  make(chan struct{}),
 	}
+	s.resumes = resume.NewSessions(resumeErrors())
 	s.watches, s.unwatch = context.WithCancel(context.Background())
 	return s
 }
@@ -163,7 +167,7 @@ func (s *Server) register(desc *grpc.ServiceDesc, impl any) error {
 	if _, ok := s.services[desc.ServiceName]; ok {
 		return fmt.Errorf("grpcstream: register %s: the service is already registered", desc.ServiceName)
 	}
-	s.services[desc.ServiceName] = &registered{desc: s.guardService(desc), impl: impl}
+	s.services[desc.ServiceName] = &registered{desc: s.guardService(desc, impl), impl: impl}
 	if _, err := s.health.Check(context.Background(), &healthpb.HealthCheckRequest{Service: desc.ServiceName}); err != nil {
 		s.health.SetServingStatus(desc.ServiceName, healthpb.HealthCheckResponse_SERVING) // nobody said otherwise yet
 	}

@@ -51,8 +51,10 @@ func (s *Server) Stats() []MethodStats {
 
 // method is a registered method, or the one that stands for all others, which has no name.
 type method struct {
-	name  string
-	stats callStats
+	name   string
+	stats  callStats
+	stream *grpc.StreamDesc // nil: it is unary
+	impl   any              // whose method it is
 }
 
 // callStats counts the calls of a method. Counting takes no lock, and no memory but one small object a unary call.

@@ -75,6 +75,7 @@ func (s *Server) shutdown(ctx context.Context) error {
 
 	// 2. Tunnels that never began would hold up everything that follows.
 	s.cutTunnels(func(t *tunnel) bool { return !t.isOpen() })
+	s.resumes.Close()
 
 	// 3. Running calls end, by themselves or not.
 	graceful := make(chan struct{})
@@ -98,6 +99,9 @@ func (s *Server) shutdown(ctx context.Context) error {
 		}
 	}
 	s.serving.Wait()
+	if !s.resumes.Wait(stopGrace) {
+		return fmt.Errorf("grpcstream: shutdown: handlers of resumable streams still run %v after they were canceled", stopGrace)
+	}
 	return err
 }
 

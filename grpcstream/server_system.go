@@ -31,7 +31,7 @@ func (s *Server) addSystemServices() {
 
 func (s *Server) addSystemService(c *collector) {
 	if _, ok := s.services[c.desc.ServiceName]; !ok {
-		s.services[c.desc.ServiceName] = &registered{desc: s.guardService(c.desc), impl: c.impl}
+		s.services[c.desc.ServiceName] = &registered{desc: s.guardService(c.desc, c.impl), impl: c.impl}
 	}
 }
 
