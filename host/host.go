@@ -192,6 +192,7 @@ type node struct {
 	relay     *relay.Relay
 	mapping   *mapping // nil: none
 	prober    *autonatv2.AutoNAT
+	visits    visits // to the prober
 	returning *returning
 	probes    probes
 	dialer    *config.Config // of a relay's prober
@@ -212,7 +213,9 @@ func (n *node) Close() error {
 	if n.returning != nil {
 		n.returning.Close()
 	}
-	return n.Host.Close()
+	err := n.Host.Close() // ends the streams of those who are served
+	n.visits.close()
+	return err
 }
 
 // IDService returns libp2p's identify service: some of libp2p's packages look for this method.

@@ -67,6 +67,28 @@ func TestProbe_BehindRouters(t *testing.T) {
 	}
 }
 
+// A relay lets a request rest that makes it dial another address than that of who asks. When it is closed meanwhile,
+// nothing of it is left, or this test fails with the bubble's end.
+func TestProbe_IsLeftWithTheRelay(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *hosttest.Network, relay corehost.Host) {
+		h, other := n.Router(hosttest.FullCone).HostWith(host.Config{WAN: true}), n.Router(hosttest.Open).Host()
+		seenBy(t, relay, h)
+		var asked sync.WaitGroup
+		for range 3 {
+			asked.Go(func() {
+				if reached, err := host.Probe(t.Context(), h, relay.ID(), other.Addrs()[0]); reached {
+					t.Errorf("another host was taken for this one: %v", err)
+				}
+			})
+		}
+		time.Sleep(500 * time.Millisecond)
+		if err := relay.Close(); err != nil {
+			t.Error(err)
+		}
+		asked.Wait()
+	})
+}
+
 // Two hosts that only the relay reaches talk over it, and then punch a hole on the side.
 func TestDialVia_PunchesAHoleBesideTheRelayedConnection(t *testing.T) {
 	inNetwork(t, func(t *testing.T, n *hosttest.Network, relay corehost.Host) {

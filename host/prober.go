@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/config"
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -60,7 +61,7 @@ func newProber(n *node, dialer *config.Config, allow *AllowList) (*autonatv2.Aut
 		_ = d.Close()
 		return nil, fmt.Errorf("host: start the prober: %w", err)
 	}
-	if err := p.Start(&doorman{n, allow}); err != nil {
+	if err := p.Start(&doorman{node: n, allow: allow}); err != nil {
 		_ = d.Close()
 		return nil, fmt.Errorf("host: start the prober: %w", err)
 	}
@@ -78,6 +79,11 @@ type doorman struct {
 // SetStreamHandler implements [corehost.Host].
 func (d *doorman) SetStreamHandler(id protocol.ID, serve network.StreamHandler) {
 	d.node.SetStreamHandler(id, func(s network.Stream) {
+		if !d.visits.begin() {
+			_ = s.Reset()
+			return
+		}
+		defer d.visits.end()
 		if p := s.Conn().RemotePeer(); !d.allow.Allows(p) {
 			d.refuse(Refusal{p, s.Conn().RemoteMultiaddr(), network.DirInbound, "probe: not on the allow list"})
 			_ = s.Reset()
@@ -85,4 +91,32 @@ func (d *doorman) SetStreamHandler(id protocol.ID, serve network.StreamHandler) 
 		}
 		serve(s)
 	})
+}
+
+// visits are the requests that are being served: libp2p's server does not wait for them when it is closed, and lets some
+// rest for up to 3 s before it dials for them.
+type visits struct {
+	mu     sync.Mutex
+	closed bool
+	all    sync.WaitGroup
+}
+
+// begin tells whether one more may be served.
+func (v *visits) begin() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.closed {
+		v.all.Add(1)
+	}
+	return !v.closed
+}
+
+func (v *visits) end() { v.all.Done() }
+
+// close waits for those that are being served.
+func (v *visits) close() {
+	v.mu.Lock()
+	v.closed = true
+	v.mu.Unlock()
+	v.all.Wait()
 }
