@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/lynn9388/p2p/grpcstream/internal/resume"
 )
 
 // triedMax is the number of peers that a call remembers to have tried: gRPC makes at most five attempts.
@@ -73,10 +75,11 @@ func (c *call) service(method string) string {
 	return serviceOf(method)
 }
 
-// serviceOf returns the service of a method's full name, "/package.Service/Method", whatever follows that.
+// serviceOf returns the service of a method's full name, "/package.Service/Method", which an RPC that carries a resumable
+// stream of it adds to.
 func serviceOf(method string) string {
-	method = strings.TrimPrefix(method, "/")
-	if i := strings.IndexByte(method, '/'); i >= 0 {
+	method = strings.TrimSuffix(strings.TrimPrefix(method, "/"), resume.Suffix)
+	if i := strings.LastIndexByte(method, '/'); i >= 0 {
 		return method[:i]
 	}
 	return method
