@@ -13,13 +13,21 @@ import (
 )
 
 const (
-	// returnTimeout is how long an older connection of a peer that connected again has to show life. Over QUIC a dead one
-	// shows by no packet at all.
-	returnTimeout = time.Second
+	// returnTimeout is how long an older connection of a peer that connected again has to show life, each time it is asked.
+	// Over QUIC a dead one shows by no packet at all.
+	returnTimeout = 750 * time.Millisecond
 
 	// returnTimeoutTCP is the same for TCP, where an answer may wait behind megabytes of others, and a process that ended
 	// has its connections closed by its machine.
-	returnTimeoutTCP = 5 * time.Second
+	returnTimeoutTCP = 3 * time.Second
+
+	// returnTries is how often one is asked, so that neither a lost packet nor a moment in which the machine does something
+	// else costs a connection that lives.
+	returnTries = 2
+
+	// returnStall is by how much a question may last longer than its time. When it does, this process did not get to run, and
+	// it does not count.
+	returnStall = 250 * time.Millisecond
 )
 
 // returning closes, at a relay, what a peer has left behind when it connects again after a crash or a change of its
@@ -81,11 +89,20 @@ func showsLife(ctx context.Context, c network.Conn) bool {
 	if c.As(&q) {
 		timeout = returnTimeout
 	}
-	asked, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	before := packets(q)
-	_, _ = Ping(asked, c)
-	return asked.Err() == nil || ctx.Err() != nil || packets(q) != before
+	for silent := 0; silent < returnTries; {
+		before, begun := packets(q), time.Now()
+		asked, cancel := context.WithTimeout(ctx, timeout)
+		_, _ = Ping(asked, c)
+		answered := asked.Err() == nil
+		cancel()
+		switch {
+		case answered, ctx.Err() != nil, packets(q) != before:
+			return true
+		case time.Since(begun) < timeout+returnStall:
+			silent++
+		}
+	}
+	return false
 }
 
 // packets is how many packets a QUIC connection has received.

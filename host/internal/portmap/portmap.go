@@ -208,8 +208,8 @@ func (k *keeping) renew(ctx context.Context, ports []Port) error {
 		now[p] = got
 	}
 	for p, port := range before {
-		if !slices.Contains(ports, p) {
-			_ = k.router.remove(ctx, p, port) // it ends by itself
+		if !slices.Contains(ports, p) && k.router.remove(ctx, p, port) != nil {
+			now[p] = port // for the next time
 		}
 	}
 	if len(now) == 0 && err != nil {

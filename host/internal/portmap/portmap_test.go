@@ -24,6 +24,7 @@ type home struct {
 	searches []time.Time
 	gone     bool
 	slow     time.Duration // to say its address
+	stuck    bool          // while it is to take a mapping back
 	mapped   map[Port]uint16
 	renewals int
 }
@@ -63,7 +64,14 @@ func (h *home) add(_ context.Context, p Port, want uint16, _ time.Duration) (uin
 	return want, nil
 }
 
-func (h *home) remove(_ context.Context, p Port, outside uint16) error {
+func (h *home) remove(ctx context.Context, p Port, outside uint16) error {
+	h.mu.Lock()
+	stuck := h.stuck
+	h.mu.Unlock()
+	if stuck { // until the one that asks has gone
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.mapped[p] != outside {
@@ -248,9 +256,20 @@ func TestMapper_NothingToMap(t *testing.T) {
 
 // A host that is closed closes its ports first.
 func TestMapper_EndsWhileItLooks(t *testing.T) {
-	inHome(t, func(_ *testing.T, h *home, m *Mapper) {
-		h.change(func(h *home) { h.ports, h.slow = nil, time.Second })
-		m.Look()
-		synctest.Wait()
-	})
+	for name, f := range map[string]func(*home){
+		"and the router has not answered":  func(h *home) { h.slow = time.Second },
+		"and takes a mapping back already": func(h *home) { h.stuck = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHome(t, func(_ *testing.T, h *home, m *Mapper) {
+				h.change(func(h *home) { h.ports = nil })
+				h.change(f)
+				m.Look()
+				synctest.Wait()
+				h.mu.Lock()
+				h.stuck = false // as soon as nobody waits any more
+				h.mu.Unlock()
+			})
+		})
+	}
 }
