@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/internal/natlab"
+	"github.com/lynn9388/p2p/internal/poll"
 )
 
 // back calls a peer until a call that began after an event succeeds, and returns how long after the event that was.
@@ -128,12 +129,7 @@ func TestRecovery(t *testing.T) {
 			for _, n := range []*node{relay, left, right, third} {
 				n.t = t
 			}
-			if _, ok := left.direct(right, patience); !ok {
-				left.call(right, 0)
-				if _, ok := left.direct(right, patience); !ok {
-					t.Error("left and right are not directly connected before")
-				}
-			}
+			poll.Until(t, patience, poll.Not("calls do not go directly before", func() bool { return left.call(right, 0).Path == "direct" }))
 			third.call(right, 0)
 			part.run(t)
 		})
