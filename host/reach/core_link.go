@@ -99,18 +99,7 @@ func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr, local uint16)
 	l := &link{
 		conn: conn, relay: r, kind: k, remote: remote, local: local, up: c.now, look: c.now.Add(pingFirst), identified: seen,
 	}
-	for _, o := range c.links {
-		switch {
-		case o.relay != r || o.kind != k:
-		case o.missed > 0:
-			c.do(action{kind: actClose, conn: o.conn})
-			o.retired = true
-		case c.makeshift(l) && !c.makeshift(o) && !o.retired:
-			l.retired = true
-		default:
-			o.retired = true
-		}
-	}
+	c.retire(l)
 	c.links[conn] = l
 	s := &r.slots[k]
 	if s.text, s.fresh = "", false; !c.makeshift(l) {
@@ -123,6 +112,22 @@ func (c *core) linkUp(conn string, p peer.ID, remote ma.Multiaddr, local uint16)
 		r.ask = r.asked.Add(reserveGap)
 	}
 	c.changed = true
+}
+
+// retire has a new connection take the place of the others like it, or theirs stay.
+func (c *core) retire(l *link) {
+	for _, o := range c.links {
+		switch {
+		case o.relay != l.relay || o.kind != l.kind:
+		case o.missed > 0:
+			c.do(action{kind: actClose, conn: o.conn})
+			o.retired = true
+		case c.makeshift(l) && !c.makeshift(o) && !o.retired:
+			l.retired = true
+		default:
+			o.retired = true
+		}
+	}
 }
 
 // linkDown is told that a connection to a relay ended. The other ones may have died with it.
@@ -171,8 +176,7 @@ func (r *relay) hurryUnlessShort(now time.Time) {
 }
 
 func (c *core) tickLink(l *link, soon func(time.Time)) {
-	r, s := l.relay, &l.relay.slots[l.kind]
-	if l.kind == kindWebSocket && c.near(r) && c.now.Sub(r.lost) > webSocketIdle {
+	if l.kind == kindWebSocket && c.near(l.relay) && c.now.Sub(l.relay.lost) > webSocketIdle {
 		l.retired = true
 	}
 	switch {
@@ -181,36 +185,49 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 			c.do(action{kind: actRetire, conn: l.conn})
 		}
 		soon(c.now.Add(time.Second))
-	case c.makeshift(l) && s.makeshifts < maxMakeshifts && !s.dialing && c.alone(l): // the port is free, or soon will be
-		if at := l.up.Add(makeshiftFor << s.makeshifts); at.After(c.now) {
-			soon(at)
-			break
-		}
-		s.makeshifts++
-		s.fresh, s.next = true, c.now
-		soon(c.now)
+	case c.makeshift(l):
+		c.betterLink(l, soon)
 	case !l.identified && !l.doubted: // or it was before this began to listen
-		if at := l.up.Add(identifyWithin); at.After(c.now) {
-			soon(at)
-			break
-		}
-		l.doubted = true
-		if l.kind == kindQUIC {
-			s.fresh, s.next = true, c.now
-		} else { // a second one could not leave from the same port
-			c.do(action{kind: actRetire, conn: l.conn})
-		}
-		soon(c.now)
+		c.doubtLink(l, soon)
 	}
-	if l.pinging {
-		return
-	}
-	if l.look.After(c.now) {
+	switch {
+	case l.pinging:
+	case l.look.After(c.now):
 		soon(l.look)
+	default:
+		l.pinging = true
+		c.do(action{kind: actPing, conn: l.conn, timeout: pingWithin})
+	}
+}
+
+// betterLink has another connection made in place of a makeshift one, when the port is free or soon will be.
+func (c *core) betterLink(l *link, soon func(time.Time)) {
+	s := &l.relay.slots[l.kind]
+	if s.makeshifts >= maxMakeshifts || s.dialing || !c.alone(l) {
 		return
 	}
-	l.pinging = true
-	c.do(action{kind: actPing, conn: l.conn, timeout: pingWithin})
+	if at := l.up.Add(makeshiftFor << s.makeshifts); at.After(c.now) {
+		soon(at)
+		return
+	}
+	s.makeshifts++
+	s.fresh, s.next = true, c.now
+	soon(c.now)
+}
+
+// doubtLink has another connection made in place of one that does not tell what the relay sees.
+func (c *core) doubtLink(l *link, soon func(time.Time)) {
+	if at := l.up.Add(identifyWithin); at.After(c.now) {
+		soon(at)
+		return
+	}
+	l.doubted = true
+	if s := &l.relay.slots[l.kind]; l.kind == kindQUIC {
+		s.fresh, s.next = true, c.now
+	} else { // a second one could not leave from the same port
+		c.do(action{kind: actRetire, conn: l.conn})
+	}
+	soon(c.now)
 }
 
 // alone tells whether there is no other connection over the transport to the relay.

@@ -26,9 +26,9 @@ const (
 	busyAgain = 300 * time.Millisecond
 	// inVain is how long an attempt's dials go on at least before the other side may begin another.
 	inVain = 500 * time.Millisecond
-	// known is how long the first attempts wait, after the first connection to a relay, for the other ones: each tells of
-	// an address over its transport.
-	known = 400 * time.Millisecond
+	// known is how long attempts wait, after the first connection to a relay and after fresh ones are asked for, for these:
+	// each tells of an address over its transport.
+	known = 300 * time.Millisecond
 	// addressWithin is how long a new relayed connection waits for an address to offer. Without one there is still the
 	// peer's to dial.
 	addressWithin = 3 * time.Second
@@ -111,38 +111,43 @@ func (c *core) carries(p peer.ID) bool {
 
 // paths is told of all connections to a peer whenever one came or went.
 func (c *core) paths(p peer.ID, relayed []carried, direct int) {
-	t := c.peers[p]
+	t := c.target(p, len(relayed) > 0)
 	if t == nil {
-		if len(relayed) == 0 {
-			return
+		return
+	}
+	isNew := slices.ContainsFunc(relayed, func(r carried) bool { return !slices.Contains(t.relayed, r) })
+	was := t.direct > 0
+	t.relayed, t.direct, t.last = relayed, direct, c.now
+	c.changed = c.changed || isNew || was != (direct > 0)
+	switch {
+	case was != (direct > 0):
+		if was && c.now.Sub(t.since) >= settled {
+			t.try = 0
 		}
+		if t.since = c.now; was {
+			c.renew(false) // a router that forgot this host is a common reason
+		}
+	case isNew && was && c.now.Sub(t.since) > suspicious:
+		c.do(action{kind: actVerify, peer: p}) // why would the peer want another?
+		c.renew(false)
+	}
+	if direct > 0 || len(relayed) == 0 {
+		t.next = time.Time{}
+	} else if isNew || was {
+		c.due(t, c.start(t))
+	}
+	c.moved() // a peer that carries is believed
+}
+
+// target returns what is known of a peer; nil: nothing, and it is not to be made.
+func (c *core) target(p peer.ID, create bool) *target {
+	t := c.peers[p]
+	if t == nil && create {
 		c.forget()
 		t = &target{peer: p, met: c.now, asked: rate.NewLimiter(rate.Every(exchangeEvery), exchangeBurst)}
 		c.peers[p] = t
 	}
-	isNew := slices.ContainsFunc(relayed, func(r carried) bool { return !slices.Contains(t.relayed, r) })
-	was := t.direct
-	t.relayed, t.direct, t.last = relayed, direct, c.now
-	if was > 0 != (direct > 0) || isNew {
-		c.changed = true
-	}
-	if (was > 0) != (direct > 0) {
-		if direct == 0 && c.now.Sub(t.since) >= settled {
-			t.try = 0
-		}
-		t.since = c.now
-		if direct == 0 && len(relayed) > 0 {
-			c.due(t, c.start(t))
-		}
-	} else if isNew && direct == 0 {
-		c.due(t, c.start(t))
-	} else if isNew && c.now.Sub(t.since) > suspicious {
-		c.do(action{kind: actVerify, peer: p}) // why would the peer want another?
-	}
-	if direct > 0 || len(relayed) == 0 {
-		t.next = time.Time{}
-	}
-	c.moved() // a peer that carries is believed
+	return t
 }
 
 // forget makes room for one more peer.
@@ -214,9 +219,14 @@ func (c *core) tickPeers(soon func(time.Time)) {
 			soon(wait) // or when moved begins it, as soon as there is an address
 			continue
 		}
-		t.next = time.Time{}
+		if wait, ready := c.ready(); !ready {
+			soon(wait)
+			continue
+		}
+		if !t.running {
+			busy++
+		}
 		t.begin(c.now, true)
-		busy++
 		c.do(action{kind: actAttempt, peer: t.peer, conn: t.best(), try: t.try, id: t.id})
 	}
 }
@@ -224,8 +234,12 @@ func (c *core) tickPeers(soon func(time.Time)) {
 // ready tells whether the connections to relays that are being made have told where this host is seen, or until when they
 // are waited for.
 func (c *core) ready() (until time.Time, ready bool) {
-	until = c.linkedAt.Add(known)
-	if c.linkedAt.IsZero() || !until.After(c.now) {
+	last := c.linkedAt
+	if c.renewed.After(last) {
+		last = c.renewed
+	}
+	until = last.Add(known)
+	if last.IsZero() || !until.After(c.now) {
 		return time.Time{}, true
 	}
 	for _, l := range c.links {
@@ -235,7 +249,7 @@ func (c *core) ready() (until time.Time, ready bool) {
 	}
 	for _, r := range c.relays {
 		for k := kindQUIC; k <= kindTCP; k++ {
-			if r.slots[k].dialing && r.slots[k].fails == 0 {
+			if s := &r.slots[k]; s.fails == 0 && (s.dialing || s.fresh) {
 				return until, false
 			}
 		}
@@ -361,6 +375,6 @@ func (c *core) attempted(p peer.ID, id int, a Attempt, how outcome) {
 		c.due(t, wait)
 	}
 	if how == outcomeFailed {
-		c.renew(false) // a router that forgot this host is a common reason
+		c.renew(false) // this host may be seen elsewhere by now
 	}
 }

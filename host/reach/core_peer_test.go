@@ -21,6 +21,10 @@ func (b *bench) relayedPeer(p peer.ID, out bool) {
 func TestCore_AttemptsAreFastThenRareAndAnewAfterAMove(t *testing.T) {
 	b := newBench(t, 1)
 	p := newID(t)
+	b.after(0)
+	for k := kindQUIC; k <= kindTCP; k++ {
+		b.dialed(b.relays[0].id, k, "refused")
+	}
 	b.relayedPeer(p, true)
 	remote := "/ip4/5.0.0.1/udp/9388/quic-v1"
 	if got := b.after(addressWithin / 2); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "attempt") }) {
@@ -208,5 +212,73 @@ func TestSlept(t *testing.T) {
 	var s sleep
 	if now := time.Now(); s.since(now) || s.since(now.Add(time.Second)) {
 		t.Error("a second awake is taken for sleep")
+	}
+}
+
+func TestCore_ANewRelayedConnectionBesideADirectOneIsADoubt(t *testing.T) {
+	b := newBench(t, 1)
+	p := newID(t)
+	b.relayedPeer(p, false)
+	b.paths(p, b.peers[p].relayed, 1)
+	b.wants()
+	two := append(slices.Clone(b.peers[p].relayed), carried{conn: "r2", relay: b.relays[0].id, realm: addr.Public})
+	b.now = b.now.Add(suspicious / 2) // both came up at once
+	b.paths(p, two, 1)
+	if got := b.wants(); len(got) > 0 {
+		t.Errorf("%v", got)
+	}
+	b.paths(p, nil, 1)
+	b.now = b.now.Add(time.Minute)
+	b.paths(p, two[1:], 1)
+	b.want(b.wants(), "verify")
+}
+
+func TestCore_AttemptsWaitForTheOtherConnectionsToRelays(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0) // dials over both transports
+	b.link("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1")
+	b.dialed(b.relays[0].id, kindQUIC, "")
+	b.see("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/30000/quic-v1")
+	b.relayedPeer(newID(t), true)
+	if took := b.until("attempt"); took != known {
+		t.Errorf("begun after %v", took)
+	}
+
+	b = newBench(t, 1)
+	b.after(0)
+	b.link("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1")
+	b.dialed(b.relays[0].id, kindQUIC, "")
+	b.see("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/30000/quic-v1")
+	b.relayedPeer(newID(t), true)
+	b.after(100 * time.Millisecond)
+	b.link("c2", 0, "/ip4/5.0.0.1/tcp/9388")
+	b.dialed(b.relays[0].id, kindTCP, "")
+	b.after(20 * time.Millisecond)
+	b.see("c2", 0, "/ip4/5.0.0.1/tcp/9388", "/ip4/7.0.0.1/tcp/30000")
+	if took := b.until("attempt"); took != 0 {
+		t.Errorf("begun after %v more", took)
+	}
+}
+
+func TestCore_AnAttemptThatIsOvertakenByAMoveIsBegunAnew(t *testing.T) {
+	b := newBench(t, 1)
+	p := newID(t)
+	b.see("c1", 0, "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/30000/quic-v1")
+	b.relayedPeer(p, true)
+	b.until("attempt 0")
+	b.dialing(p, b.peers[p].id)
+	old := b.peers[p].id
+	b.see("c2", 0, "/ip4/5.0.0.1/tcp/9388", "/ip4/7.0.0.1/tcp/30000")
+	if took := b.until("attempt 0"); took != 0 || b.peers[p].id == old {
+		t.Errorf("begun anew after %v", took)
+	}
+	// The other side may begin another when this one's dials are in vain.
+	b.dialing(p, b.peers[p].id)
+	if refusal, _ := b.asks(p); refusal != wire.Refusal_REFUSAL_BUSY {
+		t.Errorf("at once: %s", refusal)
+	}
+	b.now = b.now.Add(inVain)
+	if refusal, _ := b.asks(p); refusal != wire.Refusal_REFUSAL_UNSPECIFIED {
+		t.Errorf("later: %s", refusal)
 	}
 }

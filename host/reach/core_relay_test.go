@@ -215,3 +215,90 @@ func TestCore_AReplacedConnectionStaysUntilTheNewOneHasTold(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestCore_TheTCPConnectionFromTheListeningPortStays(t *testing.T) {
+	for name, ports := range map[string][2]uint16{"first": {9388, 40000}, "second": {40000, 9388}} {
+		b := newBench(t, 1)
+		b.after(0)
+		r, remote := b.relays[0], addrs("/ip4/5.0.0.1/tcp/9388")[0]
+		b.dialed(r.id, kindTCP, "")
+		b.linkUp("c0", r.id, remote, ports[0])
+		b.linkUp("c1", r.id, remote, ports[1])
+		for conn, l := range b.links {
+			if l.retired != (l.local != 9388) {
+				t.Errorf("%s: %s from port %d: retired %v", name, conn, l.local, l.retired)
+			}
+		}
+	}
+	// One that left from another port is made anew, not for ever.
+	b := newBench(t, 1)
+	b.after(0)
+	r, remote := b.relays[0], addrs("/ip4/5.0.0.1/tcp/9388")[0]
+	dials := 0
+	b.dialed(r.id, kindTCP, "")
+	b.linkUp("c", r.id, remote, 40000)
+	for i := range 1200 { // two minutes
+		for _, w := range b.after(100 * time.Millisecond) {
+			switch {
+			case w == "dial relay0 tcp":
+				dials++
+				b.dialed(r.id, kindTCP, "")
+				b.linkDown("c")
+				b.linkUp("c", r.id, remote, uint16(40001+i))
+			case strings.HasPrefix(w, "ping"):
+				b.pinged("c", time.Millisecond, true)
+			}
+		}
+	}
+	if dials < 3 || dials > maxMakeshifts {
+		t.Errorf("%d dials", dials)
+	}
+}
+
+func TestCore_AHostThatDoesNotListenYetIsWaitedFor(t *testing.T) {
+	b := newBench(t, 1)
+	listening := b.listening
+	b.listening = nil
+	b.want(b.after(0))
+	b.situation(b.machine, listening, b.addrs)
+	b.want(b.after(0), "dial relay0 quic", "dial relay0 tcp")
+	b = newBench(t, 1)
+	b.listening = nil
+	if took := b.until("dial"); took != listenWithin {
+		t.Errorf("dialed after %v", took)
+	}
+}
+
+func TestCore_AnnouncesAddressesOfRelaysThatReachFarEnough(t *testing.T) {
+	for remote, want := range map[string]string{
+		"/ip4/5.0.0.1/tcp/9388":  "/ip4/5.0.0.1/tcp/9388 /ip4/5.0.0.1/udp/9388/quic-v1",
+		"/ip4/10.0.0.1/tcp/9388": "/ip4/10.0.0.1/tcp/9388 /ip4/5.0.0.1/udp/9388/quic-v1",
+	} {
+		b := newBench(t, 1)
+		b.after(0)
+		b.link("c", 0, remote)
+		b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Hour), addrs: addrs(
+			"/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/127.0.0.1/tcp/9388", "/ip6/::1/tcp/9388",
+		)}, "", false)
+		b.after(0)
+		var got []string
+		for _, a := range b.announced.addrs {
+			got = append(got, strings.Split(a.String(), "/p2p/")[0])
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, strings.Join(got, " ")); diff != "" {
+			t.Errorf("reached at %s: %s", remote, diff)
+		}
+	}
+}
+
+func TestCore_EqualReasonsAreToldOnce(t *testing.T) {
+	b := newBench(t, 1)
+	r := b.relays[0]
+	for k, text := range map[kind]string{kindQUIC: "no answer", kindTCP: "no answer", kindWebSocket: "malformed HTTP response"} {
+		b.dialed(r.id, k, text)
+	}
+	if got := b.relayStatus(r).LastError; got != "quic, tcp: no answer" {
+		t.Error(got)
+	}
+}

@@ -96,6 +96,8 @@ func (b *bench) wants() []string {
 			out = append(out, "probe "+a.addr.String())
 		case actAnnounce:
 			out = append(out, fmt.Sprintf("announce %s %d", a.public, len(a.addrs)))
+		case actVerify:
+			out = append(out, "verify")
 		case actAttempt:
 			out = append(out, fmt.Sprintf("attempt %d over %s", a.try, a.conn))
 		}

@@ -309,3 +309,29 @@ func TestReach_RelayAwayAndBack(t *testing.T) {
 		}
 	})
 }
+
+// One end has closed the direct connection, and the other has not heard of it: the new relayed one is the sign.
+func TestReach_ADirectConnectionThatOneEndLost(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		home := w.Router(hosttest.PortRestricted)
+		a, b := w.node(home), w.node(w.Router(hosttest.PortRestricted))
+		w.reserved(a)
+		w.reserved(b)
+		w.call(a, b)
+		w.directly(a, b, time.Second)
+		<-time.After(time.Minute)
+		home.FlushMappings() // what b sends to a gets lost from now on
+		for _, c := range b.Network().ConnsToPeer(a.ID()) {
+			_ = c.Close()
+		}
+		<-time.After(time.Second)
+		if !direct(a, b) {
+			t.Fatal("a has noticed")
+		}
+		w.call(b, a)
+		lost := a.Network().ConnsToPeer(b.ID())[0]
+		t.Logf("direct again after %v", poll.Until(t, 6*time.Second, poll.Not("a new direct connection", func() bool {
+			return lost.IsClosed() && direct(a, b) && direct(b, a)
+		})))
+	})
+}

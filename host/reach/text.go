@@ -47,7 +47,7 @@ func causeText(err error) string {
 
 // causes returns what the addresses of a dial met. The dials of both versions of IP are joined.
 func causes(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what it is made of
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []error
 		for _, e := range joined.Unwrap() {
 			out = append(out, causes(e)...)
