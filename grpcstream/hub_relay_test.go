@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	circuitpb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
@@ -68,5 +69,18 @@ func TestRelay_AnswersThatCallsWaitOut(t *testing.T) {
 		if got := errors.Is(err, errAwayFromRelay); got != want || !strings.Contains(err.Error(), relay) {
 			t.Errorf("%s is waited out: %v: %v", answer, got, err)
 		}
+	}
+}
+
+// A node changes one connection to a relay for another as it learns more of its addresses: what is asked for over the one
+// that ends is asked for again.
+func TestRelay_ConnectionEndsUnderADial(t *testing.T) {
+	err := asError("q", &swarm.DialError{Peer: "q", DialErrors: []swarm.TransportError{{
+		Address: ma.StringCast("/p2p/12D3KooWKdw5bCAeE6WcvdcWddRgrqEhghjuoyigFm8xg8ni8M5z/p2p-circuit"),
+		Cause:   fmt.Errorf("stream-7: %w", network.ErrResourceScopeClosed),
+	}}}, "n")
+	var p hubPeer
+	if p.fails(err, time.Now()); !p.failure.soft {
+		t.Errorf("it fails calls: %v", err)
 	}
 }
