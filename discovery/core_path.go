@@ -21,9 +21,9 @@ const (
 	keepEvery = 2500 * time.Millisecond
 	// liveTimeout is how long such a look waits for its answer, two of which must be missing: together with the time to
 	// the next look and a new connection it is under the 5 s within which calls go on. Four round trips, where that is more,
-	// are the time that a lost packet and its repetition take; over liveLongest nobody waits.
+	// are the time that a lost packet and its repetition take. On a machine that is too busy to be on time it is longer,
+	// as it is where nobody waits.
 	liveTimeout = 1250 * time.Millisecond
-	liveLongest = 3 * time.Second
 	// lostTimeout bounds a dial of a lost peer that has a relay: the relay may wait in vain at a connection of the peer's
 	// that is dead, and gives it up a moment later. Ten round trips, where that is more, are twice what it takes; over
 	// lostLongest nobody waits.
@@ -131,14 +131,24 @@ func (c *core) watch(e *entry) time.Time {
 	}
 	every := c.vigil(e)
 	if every > 0 {
-		c.do(action{kind: actPing, peer: e.id, look: lookUsed, timeout: patience(e.rtt), on: true})
+		timeout := c.patience(e)
+		if every > liveEvery {
+			timeout = min(2*timeout, pingTimeout)
+		}
+		c.do(action{kind: actPing, peer: e.id, look: lookUsed, timeout: timeout, on: true})
 	}
 	e.vigil = c.now.Add(cmp.Or(every, liveEvery)) // it may be used by then
 	return e.vigil
 }
 
-// patience is how long an answer may take on a path with a round trip.
-func patience(rtt time.Duration) time.Duration { return min(max(liveTimeout, 4*rtt), liveLongest) }
+// patience is how long an answer of a peer may take while somebody waits for it.
+func (c *core) patience(e *entry) time.Duration {
+	d := max(liveTimeout, 4*e.rtt)
+	if c.width <= maxDials/4 { // this machine's timers are late, time after time
+		d *= 2
+	}
+	return min(d, pingTimeout)
+}
 
 // measured takes a round trip to a peer.
 func (c *core) measured(p peer.ID, rtt time.Duration) {
@@ -152,7 +162,7 @@ func (c *core) measured(p peer.ID, rtt time.Duration) {
 func (c *core) missed(p, relay peer.ID) {
 	for q, e := range c.peers {
 		if q != p && e.conns > 0 && (q == relay || relay == "" && c.keeps(q)) {
-			c.do(action{kind: actPing, peer: q, look: lookUsed, timeout: patience(e.rtt)})
+			c.do(action{kind: actPing, peer: q, look: lookUsed, timeout: c.patience(e)})
 		}
 	}
 }
@@ -163,7 +173,7 @@ func (c *core) resumed() {
 	c.hurry()
 	for p, e := range c.peers {
 		if e.conns > 0 {
-			c.do(action{kind: actPing, peer: p, look: lookUsed, timeout: patience(e.rtt)})
+			c.do(action{kind: actPing, peer: p, look: lookUsed, timeout: c.patience(e)})
 		}
 	}
 }

@@ -87,19 +87,40 @@ func TestCore_ACallThatBeginsIsNoticedWithinASecond(t *testing.T) {
 	}
 }
 
-func TestCore_SlowPathsHaveTheirTime(t *testing.T) {
-	for rtt, want := range map[time.Duration]time.Duration{
-		0: liveTimeout, 30 * time.Millisecond: liveTimeout, 500 * time.Millisecond: 2 * time.Second, time.Minute: liveLongest,
+func TestCore_SlowPathsAndBusyMachinesHaveTheirTime(t *testing.T) {
+	for name, tc := range map[string]struct {
+		rtt, late time.Duration
+		idle      bool
+		want      time.Duration
+	}{
+		"unknown":       {want: liveTimeout},
+		"near":          {rtt: 30 * time.Millisecond, want: liveTimeout},
+		"slow":          {rtt: 500 * time.Millisecond, want: 2 * time.Second},
+		"out of space":  {rtt: time.Minute, want: pingTimeout},
+		"busy":          {late: 2 * lateFor, want: 2 * liveTimeout},
+		"nobody waits":  {idle: true, want: 2 * liveTimeout},
+		"slow and idle": {rtt: time.Second, idle: true, want: pingTimeout},
 	} {
-		o := newOne(KeeperConfig{InUse: func(peer.ID) bool { return true }})
+		o := newOne(KeeperConfig{
+			InUse: func(peer.ID) bool { return !tc.idle }, Keep: func(peer.ID) bool { return tc.idle },
+		})
 		o.meet("a", nil, farAddr)
-		o.measured("a", rtt)
+		o.measured("a", tc.rtt)
+		for range 2 {
+			o.woken(tc.late)
+		}
 		o.did = nil
-		o.pass(2 * time.Second)
+		o.pass(3 * time.Second)
+		looked := false
 		for _, a := range o.did {
-			if a.kind == actPing && a.on && a.timeout != want {
-				t.Errorf("with a round trip of %v a look waits for %v, want %v", rtt, a.timeout, want)
+			if a.kind == actPing && a.on {
+				if looked = true; a.timeout != tc.want {
+					t.Errorf("%s: a look waits for %v, want %v", name, a.timeout, tc.want)
+				}
 			}
+		}
+		if !looked {
+			t.Errorf("%s: not looked at", name)
 		}
 	}
 }
