@@ -110,6 +110,9 @@ func (c *client) dial(ctx context.Context, _ string) (net.Conn, error) {
 		r.notDialed(id)
 		return nil, e
 	}
+	if at, ok := conn.(identified); ok {
+		r.dialed(at.remote())
+	}
 	return conn, nil
 }
 

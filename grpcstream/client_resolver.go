@@ -36,6 +36,7 @@ func (b clientResolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, 
 		returned: make(chan struct{}, 1),
 		failed:   map[peer.ID]bool{},
 		returns:  map[peer.ID]int{},
+		relayed:  map[peer.ID]bool{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -44,6 +45,10 @@ func (b clientResolverBuilder) Build(_ resolver.Target, cc resolver.ClientConn, 
 	r.wg.Go(func() { r.run(ctx) })
 	return r, nil
 }
+
+// clientSettle is how long a direct path must have lasted before a client moves to it. Unlike a [Channel] it has given up
+// the old tunnel, for new calls, by the time the new one is ready.
+const clientSettle = time.Second
 
 // A clientResolver gives a client the peer it names, or the instances of the service it names. It holds its first
 // answer back until there is one, which makes calls wait, and ends the wait by an error. The last instances known are
@@ -62,6 +67,7 @@ type clientResolver struct {
 	failed  map[peer.ID]bool // peers whose last dial failed
 	returns map[peer.ID]int  // how often each of them came back
 	reset   time.Time        // when one last did
+	relayed map[peer.ID]bool // peers whose last dial went over a relay
 }
 
 // ResolveNow implements resolver.Resolver. The resolver always has the latest.
@@ -78,6 +84,40 @@ func (r *clientResolver) notDialed(id peer.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failed[id] = true
+}
+
+// dialed notes by which path a peer was dialed.
+func (r *clientResolver) dialed(p Peer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.relayed, p.ID)
+	if p.Path == PathRelay {
+		r.relayed[p.ID] = true
+	}
+}
+
+// move has the peers dialed anew that are called over a relay and have been connected directly for long enough. It
+// returns how long it is until it may be time for another one; 0: nobody is to move.
+func (r *clientResolver) move() (wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.relayed {
+		c := newest(r.client.host.Network().ConnsToPeer(id))
+		if c == nil || overRelay(c) {
+			continue
+		}
+		if left := clientSettle - time.Since(c.Stat().Opened); left > 0 {
+			wait = max(wait, left)
+			continue
+		}
+		delete(r.relayed, id)
+		r.returns[id]++
+		select {
+		case r.returned <- struct{}{}:
+		default:
+		}
+	}
+	return wait
 }
 
 // cameBack has a peer that is connected again dialed without waiting, at most once each [flapPause]: its address gets
@@ -129,7 +169,12 @@ func (r *clientResolver) run(ctx context.Context) {
 	look := time.NewTicker(unknownPause) // of new addresses in the peerstore there is no event
 	defer look.Stop()
 	r.client.unresolved.Store(r.client.noInstance(0))
+	settled := time.NewTimer(clientSettle)
+	defer settled.Stop()
 	for {
+		if wait := r.move(); wait > 0 {
+			settled.Reset(wait)
+		}
 		if r.tell() {
 			look.Stop()
 			giveUp.Stop()
@@ -141,6 +186,7 @@ func (r *clientResolver) run(ctx context.Context) {
 		case <-r.returned:
 			r.told = r.told[:0:0]
 		case <-arrived:
+		case <-settled.C:
 		case <-look.C:
 		case <-giveUp.C:
 			err := r.client.noInstance(time.Since(since))

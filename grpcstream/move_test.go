@@ -2,7 +2,9 @@ package grpcstream
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,6 +226,35 @@ func TestHeard(t *testing.T) {
 		passed(time.Second)
 		if at := ch.Heard(other); !at.IsZero() {
 			t.Errorf("heard something at %v over a connection without a tunnel", at)
+		}
+	})
+}
+
+// A channel of the caller's own moves as well.
+func TestMove_Client(t *testing.T) {
+	acrossWAN(t, host.RelayConfig{}, func(t *testing.T, w *wan) {
+		ch := w.channel(ChannelConfig{})
+		cc, err := ch.NewClient(w.b.ID().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.end = append(w.end, func() { _ = cc.Close() })
+		l := newTraffic(t, cc)
+		passed(2 * time.Second)
+		w.connect()
+		passed(clientSettle + time.Second)
+		if l.path() != PathDirect {
+			t.Errorf("calls take path %q", l.path())
+		}
+		passed(defaultMoveGrace)
+		if got := l.streamEnd(); !strings.Contains(fmt.Sprint(got), "was given up for a direct one") {
+			t.Errorf("the stream ended with %v", got)
+		}
+		l.close(200 * time.Millisecond)
+		for _, c := range conns(w.a, w.b, true) {
+			if n := Tunnels(c); n > 0 {
+				t.Errorf("%d tunnels are left on the relayed connection", n)
+			}
 		}
 	})
 }
