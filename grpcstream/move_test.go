@@ -190,10 +190,10 @@ func TestMove_BackOverTheRelay(t *testing.T) {
 					}
 				}
 				w.net.Cut(w.a, w.b)
-				passed(100 * time.Millisecond)
+				passed(3 * time.Second) // until whoever pings it sees that it is dead
 				_ = c.Close()
 				passed(10 * time.Second)
-				l.close(2 * time.Second)
+				l.close(5 * time.Second)
 				if want := []PathKind{PathRelay, PathDirect, PathRelay}; !slices.Equal(l.paths, want) {
 					t.Errorf("calls took paths %v", l.paths)
 				}

@@ -43,6 +43,11 @@ func TestResumable_Echo(t *testing.T) {
 			sent <- s.CloseSend()
 		}()
 		breaks := 0
+		closeAll := func() {
+			for _, c := range w.a.Network().ConnsToPeer(w.b.ID()) {
+				_ = c.Close()
+			}
+		}
 		stop := make(chan struct{})
 		broken := make(chan struct{})
 		go func() {
@@ -53,14 +58,16 @@ func TestResumable_Echo(t *testing.T) {
 					return
 				case <-time.After(time.Duration(rand.IntN(3000)) * time.Millisecond):
 				}
-				breaks++
-				switch rand.IntN(3) {
-				case 0:
+				switch breaks++; rand.IntN(4) {
+				case 0, 1:
 					w.connect()
+				case 2: // b does not learn of it
+					w.net.Cut(w.a, w.b)
+					time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+					closeAll()
+					w.net.Heal(w.a, w.b)
 				default:
-					for _, c := range w.a.Network().ConnsToPeer(w.b.ID()) {
-						_ = c.Close()
-					}
+					closeAll()
 				}
 			}
 		}()

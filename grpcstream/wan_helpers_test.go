@@ -185,7 +185,7 @@ func newTraffic(t *testing.T, cc grpc.ClientConnInterface, opts ...grpc.CallOpti
 			case <-l.ctx.Done():
 				return
 			case <-tick.C:
-				l.wg.Go(func() { l.call(cc, opts) })
+				l.wg.Go(func() { l.callWith(cc, strings.Repeat("x", 100), opts...) })
 			}
 		}
 	})
@@ -212,12 +212,13 @@ func newTraffic(t *testing.T, cc grpc.ClientConnInterface, opts ...grpc.CallOpti
 	return l
 }
 
-func (l *traffic) call(cc grpc.ClientConnInterface, opts []grpc.CallOption) {
+// callWith makes one call and notes what became of it.
+func (l *traffic) callWith(cc grpc.ClientConnInterface, text string, opts ...grpc.CallOption) {
 	ctx, cancel := context.WithTimeout(l.ctx, 20*time.Second)
 	defer cancel()
 	begun := time.Now()
 	var at grpcpeer.Peer
-	err := cc.Invoke(ctx, "/x.A/Who", wrapperspb.String(strings.Repeat("x", 100)), nothing(), append(slices.Clone(opts), grpc.Peer(&at))...)
+	err := cc.Invoke(ctx, "/x.A/Who", wrapperspb.String(text), nothing(), append(slices.Clone(opts), grpc.Peer(&at))...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {
