@@ -25,6 +25,11 @@ const (
 	// else costs a connection that lives.
 	returnTries = 2
 
+	// A peer that comes from another IP address than before has most likely moved, and what it has under way still arrives
+	// while no answer gets back. So such a connection must answer, each time within these.
+	movedTimeout    = 500 * time.Millisecond
+	movedTimeoutTCP = 750 * time.Millisecond
+
 	// returnStall is by how much a question may last longer than its time. When it does, this process did not get to run, and
 	// it does not count.
 	returnStall = 250 * time.Millisecond
@@ -71,8 +76,9 @@ func (r *returning) Connected(n network.Network, c network.Conn) {
 			continue
 		}
 		r.asking[id] = true
+		moved := elsewhere(older.RemoteMultiaddr(), c.RemoteMultiaddr())
 		r.wg.Go(func() {
-			if !showsLife(r.ctx, older) {
+			if !showsLife(r.ctx, older, moved) {
 				_ = older.Close()
 			}
 			r.mu.Lock()
@@ -82,12 +88,25 @@ func (r *returning) Connected(n network.Network, c network.Conn) {
 	}
 }
 
-// showsLife asks the other end for an answer. One that ctx keeps from answering has shown life.
-func showsLife(ctx context.Context, c network.Conn) bool {
+// elsewhere tells whether two addresses are of different hosts: of one version of IP, and not the same.
+func elsewhere(a, b ma.Multiaddr) bool {
+	x, okx := addr.IP(a)
+	y, oky := addr.IP(b)
+	return okx && oky && x.Is4() == y.Is4() && x != y
+}
+
+// showsLife asks the other end of a connection, whose peer has moved or not, for an answer. One that ctx keeps from
+// answering has shown life.
+func showsLife(ctx context.Context, c network.Conn, moved bool) bool {
 	timeout := returnTimeoutTCP
 	var q *quic.Conn
-	if c.As(&q) {
+	switch quic := c.As(&q); {
+	case quic && moved:
+		timeout = movedTimeout
+	case quic:
 		timeout = returnTimeout
+	case moved:
+		timeout = movedTimeoutTCP
 	}
 	for silent := 0; silent < returnTries; {
 		before, begun := packets(q), time.Now()
@@ -96,7 +115,7 @@ func showsLife(ctx context.Context, c network.Conn) bool {
 		answered := asked.Err() == nil
 		cancel()
 		switch {
-		case answered, ctx.Err() != nil, packets(q) != before:
+		case answered, ctx.Err() != nil, !moved && packets(q) != before:
 			return true
 		case time.Since(begun) < timeout+returnStall:
 			silent++
