@@ -17,6 +17,10 @@ const (
 	pingWithin = 1500 * time.Millisecond
 	pingMisses = 3
 
+	// lingers is how long a connection is kept that was replaced: the relay may have chosen it a moment ago for something
+	// that it is about to carry, which would fail with it.
+	lingers = 3 * time.Second
+
 	// identifyWithin is how long a connection may take to tell what the relay sees, before another one is made.
 	identifyWithin = 2 * time.Second
 )
@@ -32,8 +36,9 @@ type link struct {
 	pinging    bool
 	missed     int
 	identified bool
-	doubted    bool // it was not identified in time
-	retired    bool // a newer one has taken its place
+	doubted    bool      // it was not identified in time
+	retired    bool      // a newer one has taken its place
+	free       time.Time // when it may be closed, if that is known
 	local      uint16
 }
 
@@ -181,7 +186,11 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 	}
 	switch {
 	case l.retired:
-		if c.replaced(l) {
+		switch {
+		case !c.replaced(l):
+		case l.free.IsZero():
+			l.free = c.now.Add(lingers)
+		case !l.free.After(c.now):
 			c.do(action{kind: actRetire, conn: l.conn})
 		}
 		soon(c.now.Add(time.Second))
