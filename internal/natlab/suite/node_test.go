@@ -214,6 +214,16 @@ func (n *node) pause() { _ = n.cmd.Process.Signal(syscall.SIGSTOP) }
 
 func (n *node) resume() { _ = n.cmd.Process.Signal(syscall.SIGCONT) }
 
+// logged is what the node has logged.
+func (n *node) logged() string {
+	n.t.Helper()
+	text, err := os.ReadFile(n.log)
+	if err != nil {
+		n.t.Error(err)
+	}
+	return string(text)
+}
+
 // show logs what the node has logged.
 func (n *node) show() {
 	n.t.Helper()

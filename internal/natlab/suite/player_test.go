@@ -35,7 +35,7 @@ type setup struct {
 	Began     time.Time // just before the process was started
 	Socket    string    // where it takes orders
 	Key       []byte
-	Profile   string // wan, relay or lan
+	Profile   string // wan, relay or lan; stranger or carrier for what is no node
 	Listen    string
 	Network   string
 	Relays    []string // of wan
@@ -47,8 +47,10 @@ type setup struct {
 	First     string // whom it calls as soon as it can: a peer, or a service if ByName
 	ByName    bool
 	DHT       bool
-	Mute      bool // no multicast DNS
-	Crowd     int  // how many further nodes the process has
+	Allow     []string // who may connect; empty: everybody
+	Carry     int64    // how many bytes a carrier carries
+	Mute      bool     // no multicast DNS
+	Crowd     int      // how many further nodes the process has
 	LogLevel  slog.Level
 }
 
@@ -75,36 +77,55 @@ func play(text string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	opts, err := p.setup.options()
+	end, err := p.start(ctx)
 	if err != nil {
 		return err
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "unix", p.setup.Socket)
+	if err != nil {
+		return errors.Join(err, end())
+	}
+	server := rpc.NewServer()
+	if err := server.RegisterName("Node", orders{p}); err != nil {
+		return errors.Join(err, end())
+	}
+	go server.Accept(ln)
+	<-ctx.Done()
+	return end()
+}
+
+// start starts what the process is, and returns what ends it.
+func (p *player) start(ctx context.Context) (end func() error, err error) {
+	switch p.setup.Profile {
+	case "stranger":
+		return func() error { return nil }, nil
+	case "carrier":
+		h, err := newCarrier(p.setup)
+		if err != nil {
+			return nil, err
+		}
+		return h.Close, nil
+	}
+	opts, err := p.setup.options()
+	if err != nil {
+		return nil, err
 	}
 	p.node = p2p.NewNode(p.setup.Listen, opts...)
 	if p.setup.Service != "" {
 		p.node.RegisterService(serviceDesc(p.setup.Service), nil)
 	}
 	if err := p.node.JoinNetwork(p.setup.Join...); err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.node.StartServer(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.crowd.gather(p.setup, p.setup.Crowd); err != nil {
-		return err
+		return nil, errors.Join(err, p.node.Close())
 	}
 	go p.watchReserved(ctx)
 	go p.callFirst(ctx)
-	ln, err := new(net.ListenConfig).Listen(ctx, "unix", p.setup.Socket)
-	if err != nil {
-		return errors.Join(err, p.node.Close())
-	}
-	server := rpc.NewServer()
-	if err := server.RegisterName("Node", orders{p}); err != nil {
-		return errors.Join(err, p.node.Close())
-	}
-	go server.Accept(ln)
-	<-ctx.Done()
-	return p.node.Close()
+	return p.node.Close, nil
 }
 
 func (s setup) options() ([]p2p.Option, error) {
@@ -120,9 +141,21 @@ func (s setup) options() ([]p2p.Option, error) {
 	}
 	switch s.Profile {
 	case "wan":
-		opts = append(opts, p2p.WAN(s.Relays...), p2p.WithOpen())
+		opts = append(opts, p2p.WAN(s.Relays...))
 	case "relay":
-		opts = append(opts, p2p.Relay(), p2p.WithOpen())
+		opts = append(opts, p2p.Relay())
+	}
+	switch {
+	case len(s.Allow) > 0:
+		for _, text := range s.Allow {
+			id, err := peer.Decode(text)
+			if err != nil {
+				return nil, err
+			}
+			opts = append(opts, p2p.WithAllow(id))
+		}
+	case s.Profile != "lan":
+		opts = append(opts, p2p.WithOpen())
 	}
 	if s.WebSocket != "" {
 		opts = append(opts, p2p.WithWebSocket(s.WebSocket))
