@@ -26,7 +26,8 @@ func TestReachRows_SayHowANodeIsReached(t *testing.T) {
 	}{
 		"public": {
 			&control.Reachability{State: "public", UdpMapping: "no NAT", TcpMapping: "no NAT", Reached: []string{"/ip4/5.0.0.1/tcp/1"}, Relays: []*control.Relay{hub}},
-			[]string{"reached directly", "nat no NAT", "reached at /ip4/5.0.0.1/tcp/1"}, "unknown",
+			[]string{"reached directly", "nat no NAT", "reached at /ip4/5.0.0.1/tcp/1"},
+			"unknown",
 		},
 		"relayed": {
 			&control.Reachability{State: "private", UdpMapping: some, TcpMapping: some, Filtering: "unknown", Observed: []string{"/ip4/5.0.0.1/tcp/1"}, Relays: []*control.Relay{hub, lost}},
@@ -34,11 +35,13 @@ func TestReachRows_SayHowANodeIsReached(t *testing.T) {
 				"reached through 1 relay", "nat there is one", "seen at /ip4/5.0.0.1/tcp/1",
 				"relays (hub)  " + someID + ", quic+tcp, round trip 30ms, carries up to 1.0 TiB and 24h0m0s a connection",
 				someID + ", lost at ", ", connection refused",
-			}, "unknown",
+			},
+			"unknown",
 		},
 		"two kinds": {
 			&control.Reachability{State: "private", UdpMapping: "symmetric NAT", TcpMapping: unknown, Filtering: "unknown", Relays: []*control.Relay{hub}},
-			[]string{"nat UDP: symmetric NAT, TCP: unknown"}, "",
+			[]string{"nat UDP: symmetric NAT, TCP: unknown"},
+			"",
 		},
 		"cut off":  {&control.Reachability{State: "unknown", UdpMapping: unknown, TcpMapping: unknown, Relays: []*control.Relay{lost}}, []string{"reached by nobody beyond"}, "nat"},
 		"no relay": {&control.Reachability{State: "unknown", UdpMapping: unknown, TcpMapping: unknown}, []string{"there is no relay"}, "nat"},
