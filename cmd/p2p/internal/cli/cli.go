@@ -85,7 +85,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node runs at the home.`,
 	root.SetErr(a.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(a.runCommand(), a.idCommand(), a.statusCommand(), a.peersCommand(), a.servicesCommand(),
-		a.pubCommand(), a.subCommand(), a.queryCommand(), a.pingCommand(), a.versionCommand())
+		a.pubCommand(), a.subCommand(), a.queryCommand(), a.pingCommand(), a.doctorCommand(), a.versionCommand())
 	return root
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -12,11 +13,13 @@ import (
 // maxComplaints bounds what is kept: many more than a person reads.
 const maxComplaints = 256
 
-// complaints is what was said last of peers that were found and do not answer. The zero value is empty; its methods may
+// complaints is what was said last of peers that were found and do not answer, and of one with this node's identity. The zero value is empty; its methods may
 // be called concurrently.
 type complaints struct {
-	mu   sync.Mutex
-	said map[peer.ID]string
+	mu     sync.Mutex
+	said   map[peer.ID]string
+	cloned string    // what was said last of another node with this identity
+	when   time.Time // and when
 }
 
 // note keeps what an event says of its peer.
@@ -26,10 +29,27 @@ func (c *complaints) note(e p2p.PeerEvent) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if e.Kind == p2p.PeerCloned {
+		c.cloned, c.when = e.Err.Error(), e.Time
+		return
+	}
 	if c.said == nil || len(c.said) >= maxComplaints {
 		c.said = make(map[peer.ID]string)
 	}
 	c.said[e.Peer.ID] = e.Err.Error()
+}
+
+// cloneHolds is for how long somebody who was met with this node's identity is believed to be there.
+const cloneHolds = time.Hour
+
+// clone is what was said of another node with this identity that was met lately; empty: none was.
+func (c *complaints) clone() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.when) > cloneHolds {
+		return ""
+	}
+	return c.cloned
 }
 
 // about returns a line for each of the known peers that does not answer, also while it is dialed once more, and forgets

@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/cmd/p2p/internal/doctor"
 	"github.com/lynn9388/p2p/discovery/mdns"
 	"github.com/lynn9388/p2p/host/reach"
 )
@@ -25,6 +26,22 @@ func (s *session) diagnose() []string {
 	}
 	others := slices.DeleteFunc(s.node.Peers(), func(p p2p.PeerInfo) bool { return s.isRelay(p.ID) }) // of whom more is said
 	return slices.Concat(out, s.relayReasons(), s.lonely(), s.complaints.about(others))
+}
+
+// subject is what "p2p doctor" looks at.
+func (s *session) subject() doctor.Subject {
+	out := doctor.Subject{
+		Node: s.node, Profile: s.profile(), Announce: s.opts.announce, Mapping: s.opts.profile == profileWAN && !s.opts.noPortMapping,
+		Clone: s.complaints.clone(),
+	}
+	if s.opts.profile == profileWAN {
+		out.Relays = s.opts.join
+	}
+	if s.opts.profile != profileRelay {
+		st := s.mdns.State()
+		out.MDNS = &st
+	}
+	return out
 }
 
 func (s *session) relayReasons() []string {

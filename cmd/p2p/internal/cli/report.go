@@ -173,6 +173,8 @@ func (s *session) printEvent(seen seen, e p2p.PeerEvent) error {
 			return nil // more is said of it elsewhere
 		}
 		s.complaints.note(e)
+	case p2p.PeerCloned:
+		s.complaints.note(e)
 	case p2p.PeerJoined:
 		if !seen.first(id) {
 			return nil

@@ -170,7 +170,7 @@ func (s *session) serveControl() (stop func(), err error) {
 	}
 	server := control.NewServer(control.Config{
 		Node: s.node, Name: s.opts.name, Version: version(), Network: s.opts.network, Home: s.home,
-		Profile: s.profile(), Access: s.access, Started: s.started, Share: s.share, Diagnose: s.diagnose, Logger: s.log,
+		Profile: s.profile(), Access: s.access, Started: s.started, Share: s.share, Diagnose: s.diagnose, Examine: s.subject, Logger: s.log,
 	})
 	done := make(chan struct{})
 	go func() {

@@ -2628,6 +2628,171 @@ func (x *QueryResponse) GetError() string {
 	return ""
 }
 
+// ExamineRequest says what to look at.
+type ExamineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The peer; empty for the node itself.
+	Target        string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExamineRequest) Reset() {
+	*x = ExamineRequest{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExamineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExamineRequest) ProtoMessage() {}
+
+func (x *ExamineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExamineRequest.ProtoReflect.Descriptor instead.
+func (*ExamineRequest) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ExamineRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+// ExamineResponse holds what was found.
+type ExamineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The checks, in the order of their making.
+	Checks        []*Check `protobuf:"bytes,1,rep,name=checks,proto3" json:"checks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExamineResponse) Reset() {
+	*x = ExamineResponse{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExamineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExamineResponse) ProtoMessage() {}
+
+func (x *ExamineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExamineResponse.ProtoReflect.Descriptor instead.
+func (*ExamineResponse) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ExamineResponse) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// Check is one thing that was looked at.
+type Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// pass, warn, fail or unknown.
+	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// What was found.
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// What to do about it; empty when there is nothing to do.
+	Remedy        string `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_cmd_p2p_internal_control_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_cmd_p2p_internal_control_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Check) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Check) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Check) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Check) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 var File_cmd_p2p_internal_control_control_proto protoreflect.FileDescriptor
 
 const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
@@ -2816,12 +2981,21 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\x06sender\x18\x01 \x01(\v2\x16.p2p.control.v1.SenderR\x06sender\x12(\n" +
 	"\x04body\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x04body\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\x05R\x04code\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error*B\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"(\n" +
+	"\x0eExamineRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\"@\n" +
+	"\x0fExamineResponse\x12-\n" +
+	"\x06checks\x18\x01 \x03(\v2\x15.p2p.control.v1.CheckR\x06checks\"_\n" +
+	"\x05Check\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy*B\n" +
 	"\x06Search\x12\x16\n" +
 	"\x12SEARCH_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSEARCH_FIRST\x10\x01\x12\x0e\n" +
 	"\n" +
-	"SEARCH_ALL\x10\x022\xec\b\n" +
+	"SEARCH_ALL\x10\x022\xb8\t\n" +
 	"\x0eControlService\x12G\n" +
 	"\x06Status\x12\x1d.p2p.control.v1.StatusRequest\x1a\x1e.p2p.control.v1.StatusResponse\x12P\n" +
 	"\tListPeers\x12 .p2p.control.v1.ListPeersRequest\x1a!.p2p.control.v1.ListPeersResponse\x12U\n" +
@@ -2838,7 +3012,8 @@ const file_cmd_p2p_internal_control_control_proto_rawDesc = "" +
 	"\rFindInstances\x12$.p2p.control.v1.FindInstancesRequest\x1a%.p2p.control.v1.FindInstancesResponse0\x01\x12L\n" +
 	"\aPublish\x12\x1e.p2p.control.v1.PublishRequest\x1a\x1f.p2p.control.v1.PublishResponse(\x01\x12R\n" +
 	"\tSubscribe\x12 .p2p.control.v1.SubscribeRequest\x1a!.p2p.control.v1.SubscribeResponse0\x01\x12F\n" +
-	"\x05Query\x12\x1c.p2p.control.v1.QueryRequest\x1a\x1d.p2p.control.v1.QueryResponse0\x01B2Z0github.com/lynn9388/p2p/cmd/p2p/internal/controlb\x06proto3"
+	"\x05Query\x12\x1c.p2p.control.v1.QueryRequest\x1a\x1d.p2p.control.v1.QueryResponse0\x01\x12J\n" +
+	"\aExamine\x12\x1e.p2p.control.v1.ExamineRequest\x1a\x1f.p2p.control.v1.ExamineResponseB2Z0github.com/lynn9388/p2p/cmd/p2p/internal/controlb\x06proto3"
 
 var (
 	file_cmd_p2p_internal_control_control_proto_rawDescOnce sync.Once
@@ -2853,7 +3028,7 @@ func file_cmd_p2p_internal_control_control_proto_rawDescGZIP() []byte {
 }
 
 var file_cmd_p2p_internal_control_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_cmd_p2p_internal_control_control_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_cmd_p2p_internal_control_control_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_cmd_p2p_internal_control_control_proto_goTypes = []any{
 	(Search)(0),                   // 0: p2p.control.v1.Search
 	(*StatusRequest)(nil),         // 1: p2p.control.v1.StatusRequest
@@ -2893,84 +3068,90 @@ var file_cmd_p2p_internal_control_control_proto_goTypes = []any{
 	(*SubscribeResponse)(nil),     // 35: p2p.control.v1.SubscribeResponse
 	(*QueryRequest)(nil),          // 36: p2p.control.v1.QueryRequest
 	(*QueryResponse)(nil),         // 37: p2p.control.v1.QueryResponse
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(*anypb.Any)(nil),             // 40: google.protobuf.Any
+	(*ExamineRequest)(nil),        // 38: p2p.control.v1.ExamineRequest
+	(*ExamineResponse)(nil),       // 39: p2p.control.v1.ExamineResponse
+	(*Check)(nil),                 // 40: p2p.control.v1.Check
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(*anypb.Any)(nil),             // 43: google.protobuf.Any
 }
 var file_cmd_p2p_internal_control_control_proto_depIdxs = []int32{
-	38, // 0: p2p.control.v1.StatusResponse.start_time:type_name -> google.protobuf.Timestamp
+	41, // 0: p2p.control.v1.StatusResponse.start_time:type_name -> google.protobuf.Timestamp
 	3,  // 1: p2p.control.v1.StatusResponse.reachability:type_name -> p2p.control.v1.Reachability
 	4,  // 2: p2p.control.v1.Reachability.relays:type_name -> p2p.control.v1.Relay
 	31, // 3: p2p.control.v1.Relay.peer:type_name -> p2p.control.v1.Sender
-	38, // 4: p2p.control.v1.Relay.since:type_name -> google.protobuf.Timestamp
-	39, // 5: p2p.control.v1.Relay.rtt:type_name -> google.protobuf.Duration
-	38, // 6: p2p.control.v1.Relay.expires:type_name -> google.protobuf.Timestamp
-	39, // 7: p2p.control.v1.Relay.limit_duration:type_name -> google.protobuf.Duration
-	39, // 8: p2p.control.v1.Peer.rtt:type_name -> google.protobuf.Duration
-	38, // 9: p2p.control.v1.Peer.since:type_name -> google.protobuf.Timestamp
+	41, // 4: p2p.control.v1.Relay.since:type_name -> google.protobuf.Timestamp
+	42, // 5: p2p.control.v1.Relay.rtt:type_name -> google.protobuf.Duration
+	41, // 6: p2p.control.v1.Relay.expires:type_name -> google.protobuf.Timestamp
+	42, // 7: p2p.control.v1.Relay.limit_duration:type_name -> google.protobuf.Duration
+	42, // 8: p2p.control.v1.Peer.rtt:type_name -> google.protobuf.Duration
+	41, // 9: p2p.control.v1.Peer.since:type_name -> google.protobuf.Timestamp
 	31, // 10: p2p.control.v1.Peer.relay:type_name -> p2p.control.v1.Sender
-	38, // 11: p2p.control.v1.Peer.path_since:type_name -> google.protobuf.Timestamp
-	38, // 12: p2p.control.v1.Attempt.time:type_name -> google.protobuf.Timestamp
-	39, // 13: p2p.control.v1.Attempt.took:type_name -> google.protobuf.Duration
+	41, // 11: p2p.control.v1.Peer.path_since:type_name -> google.protobuf.Timestamp
+	41, // 12: p2p.control.v1.Attempt.time:type_name -> google.protobuf.Timestamp
+	42, // 13: p2p.control.v1.Attempt.took:type_name -> google.protobuf.Duration
 	7,  // 14: p2p.control.v1.Attempt.met:type_name -> p2p.control.v1.Met
-	39, // 15: p2p.control.v1.Met.took:type_name -> google.protobuf.Duration
+	42, // 15: p2p.control.v1.Met.took:type_name -> google.protobuf.Duration
 	5,  // 16: p2p.control.v1.ListPeersResponse.peers:type_name -> p2p.control.v1.Peer
 	5,  // 17: p2p.control.v1.WatchPeersResponse.peer:type_name -> p2p.control.v1.Peer
-	38, // 18: p2p.control.v1.WatchPeersResponse.time:type_name -> google.protobuf.Timestamp
+	41, // 18: p2p.control.v1.WatchPeersResponse.time:type_name -> google.protobuf.Timestamp
 	5,  // 19: p2p.control.v1.GetPeerResponse.peer:type_name -> p2p.control.v1.Peer
-	38, // 20: p2p.control.v1.GetPeerResponse.start_time:type_name -> google.protobuf.Timestamp
+	41, // 20: p2p.control.v1.GetPeerResponse.start_time:type_name -> google.protobuf.Timestamp
 	6,  // 21: p2p.control.v1.GetPeerResponse.attempts:type_name -> p2p.control.v1.Attempt
 	5,  // 22: p2p.control.v1.ConnectResponse.peer:type_name -> p2p.control.v1.Peer
-	39, // 23: p2p.control.v1.ConnectResponse.rtt:type_name -> google.protobuf.Duration
-	39, // 24: p2p.control.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
+	42, // 23: p2p.control.v1.ConnectResponse.rtt:type_name -> google.protobuf.Duration
+	42, // 24: p2p.control.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
 	31, // 25: p2p.control.v1.PingResponse.relay:type_name -> p2p.control.v1.Sender
 	26, // 26: p2p.control.v1.ListServicesResponse.services:type_name -> p2p.control.v1.Service
 	27, // 27: p2p.control.v1.Service.methods:type_name -> p2p.control.v1.Method
 	0,  // 28: p2p.control.v1.FindInstancesRequest.search:type_name -> p2p.control.v1.Search
 	30, // 29: p2p.control.v1.FindInstancesResponse.instance:type_name -> p2p.control.v1.Instance
 	31, // 30: p2p.control.v1.Instance.peer:type_name -> p2p.control.v1.Sender
-	39, // 31: p2p.control.v1.Instance.rtt:type_name -> google.protobuf.Duration
-	38, // 32: p2p.control.v1.Instance.aside:type_name -> google.protobuf.Timestamp
+	42, // 31: p2p.control.v1.Instance.rtt:type_name -> google.protobuf.Duration
+	41, // 32: p2p.control.v1.Instance.aside:type_name -> google.protobuf.Timestamp
 	31, // 33: p2p.control.v1.Instance.relay:type_name -> p2p.control.v1.Sender
 	31, // 34: p2p.control.v1.SubscribeResponse.sender:type_name -> p2p.control.v1.Sender
-	40, // 35: p2p.control.v1.SubscribeResponse.body:type_name -> google.protobuf.Any
-	38, // 36: p2p.control.v1.SubscribeResponse.time:type_name -> google.protobuf.Timestamp
-	39, // 37: p2p.control.v1.QueryRequest.timeout:type_name -> google.protobuf.Duration
+	43, // 35: p2p.control.v1.SubscribeResponse.body:type_name -> google.protobuf.Any
+	41, // 36: p2p.control.v1.SubscribeResponse.time:type_name -> google.protobuf.Timestamp
+	42, // 37: p2p.control.v1.QueryRequest.timeout:type_name -> google.protobuf.Duration
 	31, // 38: p2p.control.v1.QueryResponse.sender:type_name -> p2p.control.v1.Sender
-	40, // 39: p2p.control.v1.QueryResponse.body:type_name -> google.protobuf.Any
-	1,  // 40: p2p.control.v1.ControlService.Status:input_type -> p2p.control.v1.StatusRequest
-	8,  // 41: p2p.control.v1.ControlService.ListPeers:input_type -> p2p.control.v1.ListPeersRequest
-	10, // 42: p2p.control.v1.ControlService.WatchPeers:input_type -> p2p.control.v1.WatchPeersRequest
-	12, // 43: p2p.control.v1.ControlService.GetPeer:input_type -> p2p.control.v1.GetPeerRequest
-	14, // 44: p2p.control.v1.ControlService.Connect:input_type -> p2p.control.v1.ConnectRequest
-	16, // 45: p2p.control.v1.ControlService.Disconnect:input_type -> p2p.control.v1.DisconnectRequest
-	18, // 46: p2p.control.v1.ControlService.Forget:input_type -> p2p.control.v1.ForgetRequest
-	20, // 47: p2p.control.v1.ControlService.PinName:input_type -> p2p.control.v1.PinNameRequest
-	22, // 48: p2p.control.v1.ControlService.Ping:input_type -> p2p.control.v1.PingRequest
-	24, // 49: p2p.control.v1.ControlService.ListServices:input_type -> p2p.control.v1.ListServicesRequest
-	28, // 50: p2p.control.v1.ControlService.FindInstances:input_type -> p2p.control.v1.FindInstancesRequest
-	32, // 51: p2p.control.v1.ControlService.Publish:input_type -> p2p.control.v1.PublishRequest
-	34, // 52: p2p.control.v1.ControlService.Subscribe:input_type -> p2p.control.v1.SubscribeRequest
-	36, // 53: p2p.control.v1.ControlService.Query:input_type -> p2p.control.v1.QueryRequest
-	2,  // 54: p2p.control.v1.ControlService.Status:output_type -> p2p.control.v1.StatusResponse
-	9,  // 55: p2p.control.v1.ControlService.ListPeers:output_type -> p2p.control.v1.ListPeersResponse
-	11, // 56: p2p.control.v1.ControlService.WatchPeers:output_type -> p2p.control.v1.WatchPeersResponse
-	13, // 57: p2p.control.v1.ControlService.GetPeer:output_type -> p2p.control.v1.GetPeerResponse
-	15, // 58: p2p.control.v1.ControlService.Connect:output_type -> p2p.control.v1.ConnectResponse
-	17, // 59: p2p.control.v1.ControlService.Disconnect:output_type -> p2p.control.v1.DisconnectResponse
-	19, // 60: p2p.control.v1.ControlService.Forget:output_type -> p2p.control.v1.ForgetResponse
-	21, // 61: p2p.control.v1.ControlService.PinName:output_type -> p2p.control.v1.PinNameResponse
-	23, // 62: p2p.control.v1.ControlService.Ping:output_type -> p2p.control.v1.PingResponse
-	25, // 63: p2p.control.v1.ControlService.ListServices:output_type -> p2p.control.v1.ListServicesResponse
-	29, // 64: p2p.control.v1.ControlService.FindInstances:output_type -> p2p.control.v1.FindInstancesResponse
-	33, // 65: p2p.control.v1.ControlService.Publish:output_type -> p2p.control.v1.PublishResponse
-	35, // 66: p2p.control.v1.ControlService.Subscribe:output_type -> p2p.control.v1.SubscribeResponse
-	37, // 67: p2p.control.v1.ControlService.Query:output_type -> p2p.control.v1.QueryResponse
-	54, // [54:68] is the sub-list for method output_type
-	40, // [40:54] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	43, // 39: p2p.control.v1.QueryResponse.body:type_name -> google.protobuf.Any
+	40, // 40: p2p.control.v1.ExamineResponse.checks:type_name -> p2p.control.v1.Check
+	1,  // 41: p2p.control.v1.ControlService.Status:input_type -> p2p.control.v1.StatusRequest
+	8,  // 42: p2p.control.v1.ControlService.ListPeers:input_type -> p2p.control.v1.ListPeersRequest
+	10, // 43: p2p.control.v1.ControlService.WatchPeers:input_type -> p2p.control.v1.WatchPeersRequest
+	12, // 44: p2p.control.v1.ControlService.GetPeer:input_type -> p2p.control.v1.GetPeerRequest
+	14, // 45: p2p.control.v1.ControlService.Connect:input_type -> p2p.control.v1.ConnectRequest
+	16, // 46: p2p.control.v1.ControlService.Disconnect:input_type -> p2p.control.v1.DisconnectRequest
+	18, // 47: p2p.control.v1.ControlService.Forget:input_type -> p2p.control.v1.ForgetRequest
+	20, // 48: p2p.control.v1.ControlService.PinName:input_type -> p2p.control.v1.PinNameRequest
+	22, // 49: p2p.control.v1.ControlService.Ping:input_type -> p2p.control.v1.PingRequest
+	24, // 50: p2p.control.v1.ControlService.ListServices:input_type -> p2p.control.v1.ListServicesRequest
+	28, // 51: p2p.control.v1.ControlService.FindInstances:input_type -> p2p.control.v1.FindInstancesRequest
+	32, // 52: p2p.control.v1.ControlService.Publish:input_type -> p2p.control.v1.PublishRequest
+	34, // 53: p2p.control.v1.ControlService.Subscribe:input_type -> p2p.control.v1.SubscribeRequest
+	36, // 54: p2p.control.v1.ControlService.Query:input_type -> p2p.control.v1.QueryRequest
+	38, // 55: p2p.control.v1.ControlService.Examine:input_type -> p2p.control.v1.ExamineRequest
+	2,  // 56: p2p.control.v1.ControlService.Status:output_type -> p2p.control.v1.StatusResponse
+	9,  // 57: p2p.control.v1.ControlService.ListPeers:output_type -> p2p.control.v1.ListPeersResponse
+	11, // 58: p2p.control.v1.ControlService.WatchPeers:output_type -> p2p.control.v1.WatchPeersResponse
+	13, // 59: p2p.control.v1.ControlService.GetPeer:output_type -> p2p.control.v1.GetPeerResponse
+	15, // 60: p2p.control.v1.ControlService.Connect:output_type -> p2p.control.v1.ConnectResponse
+	17, // 61: p2p.control.v1.ControlService.Disconnect:output_type -> p2p.control.v1.DisconnectResponse
+	19, // 62: p2p.control.v1.ControlService.Forget:output_type -> p2p.control.v1.ForgetResponse
+	21, // 63: p2p.control.v1.ControlService.PinName:output_type -> p2p.control.v1.PinNameResponse
+	23, // 64: p2p.control.v1.ControlService.Ping:output_type -> p2p.control.v1.PingResponse
+	25, // 65: p2p.control.v1.ControlService.ListServices:output_type -> p2p.control.v1.ListServicesResponse
+	29, // 66: p2p.control.v1.ControlService.FindInstances:output_type -> p2p.control.v1.FindInstancesResponse
+	33, // 67: p2p.control.v1.ControlService.Publish:output_type -> p2p.control.v1.PublishResponse
+	35, // 68: p2p.control.v1.ControlService.Subscribe:output_type -> p2p.control.v1.SubscribeResponse
+	37, // 69: p2p.control.v1.ControlService.Query:output_type -> p2p.control.v1.QueryResponse
+	39, // 70: p2p.control.v1.ControlService.Examine:output_type -> p2p.control.v1.ExamineResponse
+	56, // [56:71] is the sub-list for method output_type
+	41, // [41:56] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_cmd_p2p_internal_control_control_proto_init() }
@@ -2984,7 +3165,7 @@ func file_cmd_p2p_internal_control_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cmd_p2p_internal_control_control_proto_rawDesc), len(file_cmd_p2p_internal_control_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

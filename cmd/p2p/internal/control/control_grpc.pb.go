@@ -36,6 +36,7 @@ const (
 	ControlService_Publish_FullMethodName       = "/p2p.control.v1.ControlService/Publish"
 	ControlService_Subscribe_FullMethodName     = "/p2p.control.v1.ControlService/Subscribe"
 	ControlService_Query_FullMethodName         = "/p2p.control.v1.ControlService/Query"
+	ControlService_Examine_FullMethodName       = "/p2p.control.v1.ControlService/Examine"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -75,6 +76,8 @@ type ControlServiceClient interface {
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
 	// Query asks all who answer on a topic, and sends their answers as they come.
 	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error)
+	// Examine looks at the node and what is around it, or at what is between it and a peer.
+	Examine(ctx context.Context, in *ExamineRequest, opts ...grpc.CallOption) (*ExamineResponse, error)
 }
 
 type controlServiceClient struct {
@@ -264,6 +267,16 @@ func (c *controlServiceClient) Query(ctx context.Context, in *QueryRequest, opts
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_QueryClient = grpc.ServerStreamingClient[QueryResponse]
 
+func (c *controlServiceClient) Examine(ctx context.Context, in *ExamineRequest, opts ...grpc.CallOption) (*ExamineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExamineResponse)
+	err := c.cc.Invoke(ctx, ControlService_Examine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -301,6 +314,8 @@ type ControlServiceServer interface {
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
 	// Query asks all who answer on a topic, and sends their answers as they come.
 	Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error
+	// Examine looks at the node and what is around it, or at what is between it and a peer.
+	Examine(context.Context, *ExamineRequest) (*ExamineResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -352,6 +367,9 @@ func (UnimplementedControlServiceServer) Subscribe(*SubscribeRequest, grpc.Serve
 }
 func (UnimplementedControlServiceServer) Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error {
 	return status.Error(codes.Unimplemented, "method Query not implemented")
+}
+func (UnimplementedControlServiceServer) Examine(context.Context, *ExamineRequest) (*ExamineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Examine not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -587,6 +605,24 @@ func _ControlService_Query_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_QueryServer = grpc.ServerStreamingServer[QueryResponse]
 
+func _ControlService_Examine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExamineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).Examine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_Examine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).Examine(ctx, req.(*ExamineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -629,6 +665,10 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListServices",
 			Handler:    _ControlService_ListServices_Handler,
+		},
+		{
+			MethodName: "Examine",
+			Handler:    _ControlService_Examine_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/cmd/p2p/internal/doctor"
 )
 
 // Limits of the socket. Both ends are processes of the same user: these only keep an accident small.
@@ -25,15 +26,16 @@ const (
 // Config says what a [Server] tells.
 type Config struct {
 	Node     *p2p.Node
-	Name     string          // what the node calls itself
-	Version  string          // of the command
-	Network  string          // the network's name
-	Home     string          // the node's folder
-	Profile  string          // lan, wan or relay
-	Access   func() string   // who may connect and call
-	Started  time.Time       // when the node started
-	Share    func() string   // the address to give away
-	Diagnose func() []string // what stands in the way of finding peers
+	Name     string                // what the node calls itself
+	Version  string                // of the command
+	Network  string                // the network's name
+	Home     string                // the node's folder
+	Profile  string                // lan, wan or relay
+	Access   func() string         // who may connect and call
+	Started  time.Time             // when the node started
+	Share    func() string         // the address to give away
+	Diagnose func() []string       // what stands in the way of finding peers
+	Examine  func() doctor.Subject // what "p2p doctor" looks at
 	Logger   *slog.Logger
 }
 
