@@ -6,10 +6,8 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/sockets"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/broadcast"
 )
@@ -99,13 +98,14 @@ func TestSecurity_Sockets(t *testing.T) {
 		}
 	}
 	seen := map[string]bool{}
-	for _, s := range sockets(t) {
-		if s.network == "udp" && s.port >= 32768 {
-			s.port = 0 // one of the moment
-		}
-		text := fmt.Sprintf("%s %d", s.network, s.port)
-		if s.port == 0 {
-			text = s.network + " any"
+	own, err := sockets.Own()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range own {
+		text := fmt.Sprintf("%s %d", s.Network, s.Addr.Port())
+		if s.Network == "udp" && s.Addr.Port() >= 32768 {
+			text = s.Network + " any" // one of the moment
 		}
 		if !slices.Contains(want, text) {
 			t.Errorf("the nodes have a socket %s, which is not in the table of %s", text, securityDoc)
@@ -164,45 +164,4 @@ func localPlace(t *testing.T, n *p2p.Node) string {
 	}
 	t.Fatalf("the node does not listen on 127.0.0.1: %v", n.Addrs())
 	return ""
-}
-
-// socket is one that this process has: listening, or for datagrams.
-type socket struct {
-	network string
-	port    uint16
-}
-
-// sockets lists those of this process, as the kernel tells.
-func sockets(t *testing.T) (out []socket) {
-	t.Helper()
-	own := map[string]bool{}
-	fds, err := filepath.Glob("/proc/self/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, fd := range fds {
-		if at, err := os.Readlink(fd); err == nil {
-			own[strings.TrimSuffix(strings.TrimPrefix(at, "socket:["), "]")] = true
-		}
-	}
-	const listening, inode = "0A", 9
-	for _, network := range []string{"tcp", "tcp6", "udp", "udp6"} {
-		data, err := os.ReadFile("/proc/self/net/" + network)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(data)) {
-			fields := strings.Fields(line)
-			if len(fields) <= inode || !own[fields[inode]] || strings.HasPrefix(network, "tcp") && fields[3] != listening {
-				continue
-			}
-			_, hex, _ := strings.Cut(fields[1], ":")
-			port, err := strconv.ParseUint(hex, 16, 16)
-			if err != nil {
-				t.Fatalf("%s: %v", line, err)
-			}
-			out = append(out, socket{strings.TrimSuffix(network, "6"), uint16(port)})
-		}
-	}
-	return out
 }
