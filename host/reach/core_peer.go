@@ -22,7 +22,7 @@ const (
 	// suspicious is how much younger than the direct connection a relayed one must be for a doubt whether the other end
 	// still has the direct one.
 	suspicious = time.Second
-	// busyAgain is when to look again after the other side said that it is trying by itself.
+	// busyAgain is when to look again, at least, after the other side said that it is trying by itself.
 	busyAgain = 300 * time.Millisecond
 	// inVain is how long an attempt's dials go on at least before the other side may begin another.
 	inVain = 500 * time.Millisecond
@@ -142,6 +142,9 @@ func (c *core) paths(p peer.ID, relayed []carried, direct int) {
 // target returns what is known of a peer; nil: nothing, and it is not to be made.
 func (c *core) target(p peer.ID, create bool) *target {
 	t := c.peers[p]
+	if t != nil && create && len(t.relayed) == 0 {
+		t.met = c.now
+	}
 	if t == nil && create {
 		c.forget()
 		t = &target{peer: p, met: c.now, asked: rate.NewLimiter(rate.Every(exchangeEvery), exchangeBurst)}
@@ -195,7 +198,8 @@ func (c *core) due(t *target, wait time.Duration) {
 func (c *core) retryAll() {
 	for _, t := range c.peers {
 		if t.direct == 0 && len(t.relayed) > 0 {
-			t.try, t.strange, t.next, t.again = 0, false, time.Time{}, t.running
+			t.try, t.strange, t.next = 0, false, time.Time{}
+			t.again = t.running && (t.mine || !t.dialing.IsZero()) // an answer that is being made will have the new address
 			c.due(t, c.start(t))
 		}
 	}
@@ -356,7 +360,7 @@ func (c *core) attempted(p peer.ID, id int, a Attempt, how outcome) {
 	}
 	if how == outcomeBusy {
 		if t.direct == 0 && len(t.relayed) > 0 {
-			c.due(t, busyAgain)
+			c.due(t, max(busyAgain, min(2*a.Took, schedule(3))))
 		}
 		return
 	}
@@ -371,6 +375,8 @@ func (c *core) attempted(p peer.ID, id int, a Attempt, how outcome) {
 		wait := c.start(t)
 		if !t.mine {
 			wait = wait*3/2 + politeness // the other side goes on
+		} else if a.Role == "" {
+			wait = max(wait, min(2*a.Took, schedule(3))) // the other side may have begun as well
 		}
 		c.due(t, wait)
 	}

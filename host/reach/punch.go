@@ -39,7 +39,7 @@ const (
 func (j *job) punch(base, ctx context.Context, p peer.ID, id int, ex exchanged, wait time.Duration, done *Attempt) outcome {
 	goesOn := false
 	if j.input(func(c *core) { goesOn = c.dialing(p, id) }); !goesOn {
-		return outcomeFailed
+		return outcomeBusy
 	}
 	done.Role = ex.role
 	window := min(max(10*ex.rtt, windowLeast), windowMost)
