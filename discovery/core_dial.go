@@ -230,6 +230,22 @@ func (c *core) start(e *entry) time.Time {
 	return time.Time{}
 }
 
+// claim takes that a peer is dialed by somebody else, who says by dialed how that ended if the dial is theirs: when one is
+// under way already, the two become one. It returns at which addresses.
+func (c *core) claim(p peer.ID) (addrs []ma.Multiaddr, ours bool) {
+	e := c.peers[p]
+	if e == nil {
+		return nil, false
+	}
+	e.asked, e.lastErr = false, ""
+	if _, under := c.inflight[p]; !under {
+		c.inflight[p], ours = struct{}{}, true
+		e.busy, e.tried = true, c.now
+		c.touch(e)
+	}
+	return slices.Concat(c.places(e)), ours
+}
+
 // woken takes how late a timer was. On a machine that is too busy to be on time, many handshakes at once only make each
 // of them time out, so fewer are begun.
 func (c *core) woken(late time.Duration) {

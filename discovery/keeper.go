@@ -187,23 +187,25 @@ func (k *Keeper) Connect(ctx context.Context, info peer.AddrInfo) error {
 		return fmt.Errorf("discovery: connect %s: none of its addresses can be dialed", info.ID)
 	}
 	var addrs []ma.Multiaddr
+	var ours bool
 	k.input(func(c *core) {
 		delete(c.banned, info.ID)
 		c.found(info.ID, named, from)
-		if e := c.peers[info.ID]; e != nil {
-			e.asked, e.lastErr = false, "" // it is dialed here
-			addrs = slices.Concat(c.places(e))
-		}
+		addrs, ours = c.claim(info.ID)
 	})
+	var err error
 	if len(k.h.Network().ConnsToPeer(info.ID)) == 0 {
 		if len(addrs) == 0 {
-			return fmt.Errorf("discovery: connect %s: no address of it is known: write ID@host:port", info.ID)
+			err = errors.New("no address of it is known: write ID@host:port")
+		} else {
+			err = k.dial(ctx, info.ID, addrs, 10*time.Second, true)
 		}
-		err := k.dial(ctx, info.ID, addrs, 10*time.Second, true)
+	}
+	if ours {
 		k.input(func(c *core) { c.dialed(info.ID, err) })
-		if err != nil {
-			return fmt.Errorf("discovery: connect %s: %w", info.ID, err)
-		}
+	}
+	if err != nil {
+		return fmt.Errorf("discovery: connect %s: %w", info.ID, err)
 	}
 	if err := k.awaitMember(ctx, info.ID); err != nil {
 		return fmt.Errorf("discovery: connect %s: %w", info.ID, err)
