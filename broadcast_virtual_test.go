@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/broadcast"
 )
@@ -39,10 +40,10 @@ func tuned(t *testing.T, n *p2p.Node) (*broadcast.Topic[said], *broadcast.Subscr
 
 // A network falls into parts for a minute. Soon after it has healed, what a node of each part says reaches everybody.
 func TestPartition_BroadcastReachesEveryoneAgain(t *testing.T) {
-	for seed := range uint64(inFull(20, 2)) {
+	for seed := range uint64(pace.Of(20, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) { partAndBroadcast(t, net, inFull(40, 10), seed) })
+			p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) { partAndBroadcast(t, net, pace.Of(40, 10), seed) })
 		})
 	}
 }

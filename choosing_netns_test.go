@@ -22,6 +22,7 @@ import (
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -66,7 +67,7 @@ func TestChoosing_OnALAN(t *testing.T) {
 		}
 		return result
 	}
-	if os.Getenv(longRun) == "" { // a machine that is busy connects to one much sooner than to the others
+	if !pace.Long() { // a machine that is busy connects to one much sooner than to the others
 		for range 20 {
 			if spreadOf(100); len(spread) == 3 {
 				break
@@ -101,7 +102,7 @@ func (l *choosingLab) killed(caller *player, victim *lanInstance) {
 	time.Sleep(5 * time.Second)
 	result := l.told(caller, "stop")
 	window := 100 * time.Millisecond
-	if os.Getenv(longRun) == "" {
+	if !pace.Long() {
 		window = 5 * time.Second // a machine with much else to do is late by seconds
 	}
 	var near, failed, repeatable int
@@ -137,7 +138,7 @@ func (l *choosingLab) changed(caller *player, dead, leaver *lanInstance) {
 	t := l.t
 	t.Helper()
 	within := 3 * time.Second
-	if os.Getenv(longRun) == "" {
+	if !pace.Long() {
 		within = 20 * time.Second
 	}
 	caller.tell("load")

@@ -29,6 +29,7 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -109,7 +110,7 @@ func over(t *testing.T, n *p2p.Node, transport string) string {
 
 func TestCycles_NothingIsLeft(t *testing.T) {
 	if transport := part(); transport != "" {
-		cycles(t, transport, inFull(1000, 100))
+		cycles(t, transport, pace.Of(1000, 100))
 		return
 	}
 	t.Parallel()

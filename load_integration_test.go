@@ -3,7 +3,6 @@ package p2p_test
 import (
 	"context"
 	"log/slog"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,20 +21,10 @@ import (
 	"github.com/lynn9388/p2p/discovery/mdns"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
-
-// longRun is in the environment ("1") to ask for the long form of the tests that have one.
-const longRun = "P2P_LONG"
-
-// inFull is full when the long form is asked for, else short.
-func inFull(full, short int) int {
-	if os.Getenv(longRun) != "" {
-		return full
-	}
-	return short
-}
 
 // most keeps the highest of the values it is shown.
 type most struct{ atomic.Int64 }
@@ -129,7 +118,7 @@ func TestLoad_TheFirstCallASecondBeforeItsServer(t *testing.T) {
 	var failed atomic.Int64
 	var slowest most
 	limit := make(chan struct{}, 5)
-	times := inFull(50, 5)
+	times := pace.Of(50, 5)
 	for range times {
 		limit <- struct{}{}
 		wg.Go(func() {

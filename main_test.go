@@ -1,13 +1,13 @@
 package p2p_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 func TestMain(m *testing.M) {
@@ -18,10 +18,6 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	// The parallel tests wait for timeouts of the other side, and hardly compute: they need no processor each.
-	flag.Parse()
-	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
-		_ = parallel.Value.Set("4")
-	}
+	pace.Waiting(6) // for timeouts of the other side
 	goleak.VerifyTestMain(m)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -26,10 +27,10 @@ const healedWithin = 15 * time.Second
 // A network falls into parts for a minute. Soon after it has healed, every node calls every other one by its ID, and the
 // service by its name, which only the nodes of one part offer.
 func TestPartition_CallsReachEveryoneAgain(t *testing.T) {
-	for seed := range uint64(inFull(20, 2)) {
+	for seed := range uint64(pace.Of(20, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) { partAndHeal(t, net, inFull(40, 8), seed) })
+			p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) { partAndHeal(t, net, pace.Of(40, 8), seed) })
 		})
 	}
 }

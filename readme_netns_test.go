@@ -92,7 +92,7 @@ func newSession(t *testing.T, host *netns.Host, nats bool) *session {
 	if nats {
 		programs = []string{"./examples/nat"}
 	}
-	build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", s.bin, "./cmd/p2p"}, programs...)...)
+	build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-ldflags=-s -w", "-o", s.bin, "./cmd/p2p"}, programs...)...)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -210,6 +210,7 @@ func (s *session) begin(line, home string) (wait func(pattern string) string) {
 }
 
 func TestReadme_EveryCommandWorks(t *testing.T) {
+	t.Parallel()
 	s := newSession(t, netns.New(t).Bridge().Host(), false)
 	seeds := []func(string) string{s.begin("go run main.go -port 9390", ""), s.begin("go run main.go -port 9389", ""), s.begin("go run main.go -port 9388", "")}
 	for _, says := range seeds {

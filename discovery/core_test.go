@@ -6,6 +6,8 @@ import (
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 func (s *sim) star() {
@@ -81,7 +83,7 @@ func TestCore_NewcomerInAFullNetworkStays(t *testing.T) {
 }
 
 func TestCore_RestartOfAllStaysWithinTheBudget(t *testing.T) {
-	s := newSim(t, 3, 200, KeeperConfig{})
+	s := newSim(t, 3, pace.Of(200, 80), KeeperConfig{})
 	s.lan()
 	s.whole(10*time.Second, 5, DefaultHigh)
 	s.run(10 * time.Second)

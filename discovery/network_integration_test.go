@@ -15,6 +15,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 )
 
@@ -132,14 +133,12 @@ func listenPort(h corehost.Host) string {
 	return ""
 }
 
-func TestNetwork_FiftyNodesToldOfOne(t *testing.T) {
-	if testing.Short() {
-		t.Skip("many connections")
-	}
+func TestNetwork_ManyNodesToldOfOne(t *testing.T) {
+	count := pace.Of(50, 20)
 	var w netw
 	first := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, "127.0.0.1:0")
 	seed := "localhost:" + listenPort(first.h)
-	for range 49 {
+	for range count - 1 {
 		n := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, "127.0.0.1:0")
 		if err := n.b.Join(seed); err != nil {
 			t.Fatal(err)
@@ -151,7 +150,7 @@ func TestNetwork_FiftyNodesToldOfOne(t *testing.T) {
 	for _, n := range w.nodes {
 		all = append(all, n)
 	}
-	for _, n := range all[:10] {
+	for _, n := range all[:count/5] {
 		n.stop()
 	}
 	t.Logf("whole again after %v", poll.Until(t, time.Minute, func() string { return w.healthy(5, DefaultHigh) }))

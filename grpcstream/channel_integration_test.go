@@ -83,6 +83,7 @@ func TestChannel_Targets(t *testing.T) {
 func TestChannel_WrongPeerIsNamed(t *testing.T) {
 	for transport := range listenOn {
 		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
 			server, _ := startServer(t, transport, ServerConfig{}, nil)
 			other := newHost(t, transport)
 			ch := newChannel(t, newHost(t, transport), ChannelConfig{})
@@ -99,6 +100,7 @@ func TestChannel_WrongPeerIsNamed(t *testing.T) {
 func TestChannel_NobodyThere(t *testing.T) {
 	for transport := range listenOn {
 		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
 			ch := newChannel(t, newHost(t, transport), ChannelConfig{})
 			gone := newHost(t, transport)
 			target := gone.ID().String() + "@" + hostPort(t, gone)

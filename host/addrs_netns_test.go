@@ -85,6 +85,7 @@ func until(t *testing.T, within time.Duration, what string, ok func() bool) {
 }
 
 func TestAddrs_FollowTheInterfaces(t *testing.T) {
+	t.Parallel()
 	if !namespace(t) {
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 func TestMain(m *testing.M) {
@@ -14,5 +16,6 @@ func TestMain(m *testing.M) {
 	if os.Getenv(mapsPorts) != "" {
 		os.Exit(mapPorts())
 	}
+	pace.Waiting(4) // for what does not answer
 	goleak.VerifyTestMain(m)
 }

@@ -79,6 +79,7 @@ func TestNew_UsersOptionsWin(t *testing.T) {
 }
 
 func TestNew_PrivateNetworkKeyExcludesQUIC(t *testing.T) {
+	t.Parallel()
 	key := pnet.PSK(make([]byte, 32))
 	_, err := host.New(host.Config{Libp2p: []libp2p.Option{libp2p.PrivateNetwork(key)}})
 	if err == nil || !strings.Contains(err.Error(), "QUIC") || !strings.Contains(err.Error(), "tcp.NewTCPTransport") {

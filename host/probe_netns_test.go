@@ -16,6 +16,7 @@ import (
 
 // A relay probes public addresses only, so this needs some.
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	if !namespace(t) {
 		return
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 // TestRun_SecondNodeListsTheFirst is the main promise: two nodes on one machine, each with a home of its own, find each
@@ -30,7 +32,7 @@ func foundHere(t *testing.T, command func(ctx context.Context, name string, args
 		t.Fatal(err)
 	}
 	rounds, limit := 2, 10*time.Second
-	if os.Getenv(long) != "" {
+	if pace.Long() {
 		rounds, limit = 10, 2*time.Second
 	}
 	var took []time.Duration

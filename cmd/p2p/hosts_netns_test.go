@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 // newMachines makes hosts on one bridge, whose nodes do not run yet.
@@ -76,7 +77,7 @@ func call(t *testing.T, m *machine, word string, flags ...string) {
 func TestHosts_CutOffAndBack(t *testing.T) {
 	t.Parallel()
 	cut := 10 * time.Second
-	if os.Getenv(long) != "" {
+	if pace.Long() {
 		cut = time.Minute
 	}
 	machines := newMachines(t, 3)
@@ -187,8 +188,8 @@ func saysOnce(t *testing.T, machines ...*machine) {
 }
 
 func TestHosts_ThirtyOne(t *testing.T) {
-	if os.Getenv(long) == "" {
-		t.Skip(long + " is not set: thirty-one nodes keep a small machine busy")
+	if !pace.Long() {
+		t.Skip(pace.Variable + " is not set: thirty-one nodes keep a small machine busy")
 	}
 	machines := newMachines(t, 31)
 	for _, m := range machines {

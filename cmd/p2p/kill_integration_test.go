@@ -18,10 +18,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/pace"
 )
-
-// long in the environment ("1") asks for the long form of the tests that have one, with the promised times as limits.
-const long = "P2P_LONG"
 
 // firstStart is what was seen of a start that was killed.
 type firstStart struct {
@@ -106,7 +104,7 @@ func TestRun_KilledDuringItsFirstStart(t *testing.T) {
 		t.Skip("no command p2p: the test binary is not installed as one")
 	}
 	runs := 20
-	if os.Getenv(long) != "" {
+	if pace.Long() {
 		runs = 200
 	}
 	network := "test-" + strings.ToLower(rand.Text())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 )
 
@@ -181,7 +182,7 @@ func copyHome(t *testing.T, from, to string) {
 // the promised time; otherwise a machine that is busy with other tests gets three times as long.
 func within(t *testing.T, begin time.Time, d time.Duration, what string, is func() bool) {
 	t.Helper()
-	if os.Getenv(long) == "" {
+	if !pace.Long() {
 		d *= 3
 	}
 	poll.Until(t, d-time.Since(begin), poll.Not(what, is))

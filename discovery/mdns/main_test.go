@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 // childEnv makes the test's binary a node: its value is where to listen.
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	pace.Waiting(6) // for answers on the links of hosts of their own
 	goleak.VerifyTestMain(m)
 }
 

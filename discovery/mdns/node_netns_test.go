@@ -177,6 +177,7 @@ func TestSource_AddressChanges(t *testing.T) {
 }
 
 func TestSource_InterfaceAddedLater(t *testing.T) {
+	t.Parallel()
 	lab := netns.New(t)
 	bridge := lab.Bridge()
 	ha, hb := bridge.Host(), lab.Host()
@@ -190,6 +191,7 @@ func TestSource_InterfaceAddedLater(t *testing.T) {
 }
 
 func TestSource_CablePulled(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	ha, hb := bridge.Host(), bridge.Host()
 	a, b := startNode(t, ha, ":0"), startNode(t, hb, ":0")

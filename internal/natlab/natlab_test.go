@@ -14,9 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	pace.Waiting(8) // for packets that do not come
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a packet that must come may take on a busy machine.
 const patience = 10 * time.Second

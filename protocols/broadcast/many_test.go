@@ -3,7 +3,6 @@ package broadcast
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	mocknet "github.com/libp2p/go-libp2p/p2p/net/mock"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 )
 
@@ -103,7 +103,7 @@ func TestPublish_ReachesAHundredNodesOnceWithin200ms(t *testing.T) {
 	c.meet()
 	time.Sleep(2 * time.Second) // real: the mesh forms
 	limit := 200 * time.Millisecond
-	if os.Getenv("P2P_LONG") == "" {
+	if !pace.Long() {
 		limit *= 10 // what runs beside it on a busy machine is no fault of the code
 	}
 	var median time.Duration
@@ -142,7 +142,7 @@ func TestPublish_ReachesAHundredNodesOnceWithinSixLatencies(t *testing.T) {
 func TestPublish_EveryMessageOfASurvivorReachesEverySurvivor(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		size, authors, each := 40, 5, 80 // node 4 is one of those killed
-		if os.Getenv("P2P_LONG") != "" {
+		if pace.Long() {
 			size, each = 100, 200
 		}
 		c := newCrowd(t, size, 12, 0)

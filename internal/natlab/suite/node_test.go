@@ -22,11 +22,11 @@ import (
 
 	"github.com/lynn9388/p2p/internal/natlab"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 )
 
 const (
-	longRun = "P2P_LONG"
 	runsEnv = "P2P_NAT_RUNS"
 	logEnv  = "P2P_NAT_LOG" // the level of the nodes' logs; without it it is info
 )
@@ -60,8 +60,8 @@ type world struct {
 
 func newWorld(t *testing.T, cfg natlab.Config) *world {
 	t.Helper()
-	if os.Getenv(longRun) == "" {
-		t.Skip(longRun + " is not set: nodes across NATs take minutes")
+	if !pace.Long() {
+		t.Skip(pace.Variable + " is not set: nodes across NATs take minutes")
 	}
 	return &world{Lab: natlab.New(t, cfg), t: t, network: "test-" + strings.ToLower(rand.Text())}
 }
