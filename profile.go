@@ -112,7 +112,9 @@ func WithoutPortMapping() Option {
 }
 
 // WithWebSocket has the node listen for WebSocket connections too, at host:port or :port: where firewalls let nothing
-// pass but what looks like the web, port 443 or 80 gets through. It is for a node that is public, above all a [Relay].
+// pass but what looks like the web, port 443 or 80 gets through. It is for a node that is public, above all a [Relay]. It
+// may be the port that the node listens at anyway, which then takes TCP and WebSocket: a node that joins a relay given as
+// ID@host:port tries WebSocket there as well, so that nothing else need be known.
 func WithWebSocket(address string) Option {
 	return optionFunc(func(c *config) error {
 		if _, _, err := addr.SplitHostPort(address); err != nil {

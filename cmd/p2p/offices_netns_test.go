@@ -122,6 +122,22 @@ func TestOffices_Proxy(t *testing.T) {
 	}
 }
 
+// TestOffices_ProxyByTheShareLine is the same with a relay that takes WebSocket at the port of all else, so that what it
+// shares is all that the office needs.
+func TestOffices_ProxyByTheShareLine(t *testing.T) {
+	t.Parallel()
+	lab, on := newOffices(t, natlab.IPv4)
+	relay := on(lab.Public(), "--listen", ":443", "--profile", "relay", "--websocket", ":443")
+	relay.start()
+	office := lab.Router(natlab.ProxyOnly)
+	inside := on(office.Host(), "--profile", "wan", "--join", relay.share)
+	inside.env = []string{"HTTPS_PROXY=" + office.Proxy()}
+	inside.start()
+	within(t, inside.began, 5*time.Second, "calls to the relay and back", func() bool {
+		return inside.reaches(relay) == nil && relay.reaches(inside) == nil
+	})
+}
+
 // TestOffices_IPv6 has two offices with stateful firewalls and IPv6 alone.
 func TestOffices_IPv6(t *testing.T) {
 	t.Parallel()
