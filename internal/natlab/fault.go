@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,19 +42,24 @@ func (r *Router) line() *place {
 	return r.place
 }
 
-// FlushMappings makes the router forget all mappings and connections, as when it is switched off and on.
+// FlushMappings makes the router forget all mappings and connections, as when it is switched off and on. Nothing goes out
+// meanwhile: a packet would bring its mapping back.
 func (r *Router) FlushMappings() {
 	r.lab.tb.Helper()
-	var text strings.Builder
+	if r.kind == None {
+		return // it knows nothing
+	}
+	r.nft("add element inet filter stopped { br0 }\n")
+	r.lab.must(r.host.Do(flushConntrack), "flush mappings")
+	text := "flush set inet filter stopped\n"
 	if r.kind.translates() && r.kind != Symmetric {
 		for _, proto := range []string{"tcp", "udp"} {
 			for _, name := range []string{"map inet nat " + proto + "-out", "map inet nat " + proto + "-any", "map inet nat " + proto + "-from", "set inet nat " + proto + "-taken"} {
-				fmt.Fprintln(&text, "flush", name)
+				text = "flush " + name + "\n" + text
 			}
 		}
-		r.nft(text.String())
 	}
-	r.lab.must(r.host.Do(flushConntrack), "flush mappings")
+	r.nft(text)
 }
 
 // Renumber gives the router another outside IPv4 address, as a provider does at night, and returns it. All mappings are

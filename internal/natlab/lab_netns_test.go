@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -165,6 +166,39 @@ func TestRouter_Renumber(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRouter_RenumberUnderLoad has a socket send all the time: what goes out afterwards has the new address.
+func TestRouter_RenumberUnderLoad(t *testing.T) {
+	t.Parallel()
+	lab := New(t, Config{})
+	site := lab.Router(PortRestricted)
+	in, out := open(t, site.Host(), IPv4, 9388), open(t, lab.Public(), IPv4, 0)
+	in.mapped(out)
+	stop := make(chan struct{})
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = in.WriteToUDPAddrPort([]byte("flood"), out.at)
+			}
+		}
+	})
+	for range 5 {
+		now := site.Renumber()
+		begin := time.Now()
+		for seen := false; !seen; {
+			_, from := out.next()
+			if seen = from.Addr() == now; !seen && time.Since(begin) > patience {
+				t.Fatalf("packets still come from %v; want %v", from, now)
+			}
+		}
+	}
+	close(stop)
+	sender.Wait()
 }
 
 func TestRouter_CutAndMend(t *testing.T) {

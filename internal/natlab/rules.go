@@ -62,8 +62,10 @@ func filter(k Kind) string {
 		iifname wan icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 		iifname wan drop
 	}
-` + opened + `	chain forward {
+` + opened + `	set stopped { type ifname; }
+	chain forward {
 		type filter hook forward priority filter; policy drop;
+		iifname @stopped drop
 		ct state invalid drop
 ` + blocked + `		ct state established,related accept
 		ct status dnat accept
