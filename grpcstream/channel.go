@@ -108,7 +108,7 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 		hub:       newHub(cfg.Network, cfg.DiscoveryTimeout),
 		directory: dir,
 		dialer:    newDialer(h, cfg, dir),
-		guard:     newGuard(h, cfg.MoveGrace),
+		guard:     newGuard(h, cfg),
 	}
 	ch.whole = handle{ch: ch, sel: &selector{}}
 	ch.cc, err = grpc.NewClient(Scheme+":///", ch.options(config)...)

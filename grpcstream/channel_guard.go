@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 )
@@ -22,6 +24,8 @@ const (
 	moveBusyMax = 5 * time.Minute
 	// moveBusyLook is how often it is looked whether they have ended.
 	moveBusyLook = time.Second
+	// silentFor is how long a peer has not answered when its tunnel ends for that: a little less than gRPC's ping waits.
+	silentFor = clientKeepaliveTimeout - 500*time.Millisecond
 )
 
 // A guard protects from the connection manager the connections under its tunnels, and ends tunnels over a relay that
@@ -30,13 +34,15 @@ type guard struct {
 	host  corehost.Host
 	tag   string
 	grace time.Duration
+	self  Local          // the tunnels of its peers are on the same connections; or nil
+	work  sync.WaitGroup // what is done in the background
 
 	mu   sync.Mutex
 	held map[peer.ID]map[*guardedConn]struct{} // protected as long as there is one: protecting twice is undone at once
 }
 
-func newGuard(h corehost.Host, grace time.Duration) *guard {
-	g := &guard{host: h, grace: grace, held: map[peer.ID]map[*guardedConn]struct{}{}}
+func newGuard(h corehost.Host, cfg ChannelConfig) *guard {
+	g := &guard{host: h, grace: cfg.MoveGrace, self: cfg.Self, held: map[peer.ID]map[*guardedConn]struct{}{}}
 	g.tag = fmt.Sprintf("grpcstream-%p", g) // one of its own for each channel of a host
 	return g
 }
@@ -55,8 +61,14 @@ type guardedConn struct {
 
 // Close implements net.Conn.
 func (c *guardedConn) Close() error {
-	defer c.guard.release(c)
-	return c.Conn.Close()
+	t, ok := c.Conn.(*conn)
+	silent := ok && t.silent(silentFor)
+	err := c.Conn.Close()
+	c.guard.release(c)
+	if silent {
+		c.guard.abandon(t.stream.Conn())
+	}
+	return err
 }
 
 // hold takes a tunnel under guard.
@@ -155,6 +167,38 @@ func (g *guard) heard(on network.Conn) time.Time {
 	return last
 }
 
+// abandon closes a libp2p connection under a tunnel that has ended because the peer was silent, so that the next tunnel
+// does not begin on it: if nothing moves on other tunnels there, and there is another way to the peer.
+func (g *guard) abandon(c network.Conn) {
+	id, since := c.RemotePeer(), time.Now().Add(-silentFor)
+	if c.IsClosed() || g.moved(c).After(since) {
+		return
+	}
+	if !slices.ContainsFunc(g.host.Network().ConnsToPeer(id), func(other network.Conn) bool { return other != c && !other.IsClosed() }) &&
+		!slices.ContainsFunc(g.host.Peerstore().Addrs(id), func(a ma.Multiaddr) bool { return isRelayed(a) && !a.Equal(c.RemoteMultiaddr()) }) {
+		return
+	}
+	g.work.Go(func() { _ = c.Close() })
+}
+
+// moved returns when something was last read or written on tunnels over a libp2p connection, whoever made them.
+func (g *guard) moved(on network.Conn) time.Time {
+	var last time.Time
+	if s, ok := g.self.(interface {
+		lastOf(network.Conn, func(*conn, network.Conn) time.Time) time.Time
+	}); ok {
+		last = s.lastOf(on, (*conn).lastMoved)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.held[on.RemotePeer()] {
+		if t, ok := c.Conn.(*conn); ok {
+			last = later(last, t.lastMoved(on))
+		}
+	}
+	return last
+}
+
 // releaseAll ends all protection.
 func (g *guard) releaseAll() {
 	g.mu.Lock()
@@ -168,6 +212,7 @@ func (g *guard) releaseAll() {
 		}
 	}
 	clear(g.held)
+	g.work.Wait()
 }
 
 // guardedCredentials put each tunnel under guard.

@@ -64,13 +64,16 @@ func Tunnels(c network.Conn) int {
 func (ch *Channel) Heard(c network.Conn) time.Time { return ch.guard.heard(c) }
 
 // Heard is [Channel.Heard] for the tunnels that peers have made to the server.
-func (s *Server) Heard(c network.Conn) time.Time {
+func (s *Server) Heard(c network.Conn) time.Time { return s.lastOf(c, (*conn).lastHeard) }
+
+// lastOf returns the latest time of the tunnels that a peer has made over a libp2p connection.
+func (s *Server) lastOf(c network.Conn, of func(*conn, network.Conn) time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var last time.Time
 	for t := range s.tunnels {
 		if under, ok := t.Conn.(*conn); ok && t.peer.ID == c.RemotePeer() {
-			last = later(last, under.lastHeard(c))
+			last = later(last, of(under, c))
 		}
 	}
 	return last

@@ -52,7 +52,7 @@ func newClient(h corehost.Host, cfg ChannelConfig, target string, opts []grpc.Di
 	if err != nil {
 		return nil, err
 	}
-	c := &client{host: h, cfg: cfg, sel: sel, guard: newGuard(h, cfg.MoveGrace)}
+	c := &client{host: h, cfg: cfg, sel: sel, guard: newGuard(h, cfg)}
 	cc, err := grpc.NewClient(Scheme+":///"+c.name(), c.options(opts)...)
 	if err != nil {
 		return nil, fmt.Errorf("grpcstream: new client: %w", err)

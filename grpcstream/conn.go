@@ -57,6 +57,8 @@ type conn struct {
 	meter  *meter                // nil unless it goes over a relay
 	base   time.Time             // when the connection was made
 	heard  atomic.Int64          // nanoseconds from base to when something was read last; 0: nothing was
+	asked  atomic.Int64          // to the first write since then; 0: there was none
+	wrote  atomic.Int64          // to the last write
 
 	reading sync.Mutex    // held while the stream is read; a deadline or Close ends the read under way, and the next one
 	writing chan struct{} // holds one token while a Write is under way
@@ -97,7 +99,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.stream.Read(p)
 	c.reading.Unlock()
 	if n > 0 {
-		c.heard.Store(int64(time.Since(c.base)) + 1)
+		c.heard.Store(c.now())
+		c.asked.Store(0)
 	}
 	if c.meter != nil {
 		c.meter.got.Add(int64(n + meterOverhead))
@@ -117,7 +120,11 @@ func (c *conn) Write(p []byte) (int, error) {
 	for {
 		chunk := p[total:min(len(p), total+writeChunk)]
 		c.stall.begin()
+		if c.asked.Load() == 0 {
+			c.asked.Store(c.now())
+		}
 		n, err := c.stream.Write(chunk)
+		c.wrote.Store(c.now())
 		c.stall.end()
 		if c.meter != nil {
 			c.meter.sent.Add(int64(n + meterOverhead))
@@ -132,13 +139,28 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 }
 
+// now is the time as heard, asked and wrote have it.
+func (c *conn) now() int64 { return int64(time.Since(c.base)) + 1 }
+
 // lastHeard returns when something was read last on a libp2p connection; zero: never, or on another one.
-func (c *conn) lastHeard(on network.Conn) time.Time {
-	n := c.heard.Load()
-	if n == 0 || c.stream.Conn() != on {
+func (c *conn) lastHeard(on network.Conn) time.Time { return c.when(on, c.heard.Load()) }
+
+// lastMoved returns when something was read or written last on a libp2p connection; zero: never, or on another one.
+func (c *conn) lastMoved(on network.Conn) time.Time {
+	return c.when(on, max(c.heard.Load(), c.wrote.Load()))
+}
+
+func (c *conn) when(on network.Conn, t int64) time.Time {
+	if t == 0 || c.stream.Conn() != on {
 		return time.Time{}
 	}
-	return c.base.Add(time.Duration(n - 1))
+	return c.base.Add(time.Duration(t - 1))
+}
+
+// silent tells whether something was written so long ago and nothing was read since.
+func (c *conn) silent(long time.Duration) bool {
+	asked := c.asked.Load()
+	return asked != 0 && c.now()-asked >= int64(long)
 }
 
 // failure turns a stream's error into the one that net.Conn promises.

@@ -258,3 +258,33 @@ func TestMove_Client(t *testing.T) {
 		}
 	})
 }
+
+// Without anybody who pings the connections, gRPC's ping finds that the direct path is dead, and the next tunnel does not
+// begin on the same connection.
+func TestMove_SilentPathIsAbandoned(t *testing.T) {
+	acrossWAN(t, host.RelayConfig{}, func(t *testing.T, w *wan) {
+		ch := w.channel(ChannelConfig{})
+		peer := ch.Peer(w.b.ID().String())
+		if _, err := askWho(t.Context(), peer, "x.A"); err != nil {
+			t.Fatal(err)
+		}
+		direct := w.connect()
+		passed(defaultMoveGrace + time.Second)
+		for _, r := range conns(w.a, w.b, true) {
+			_ = r.Close()
+		}
+		w.net.Cut(w.a, w.b)
+		began := time.Now()
+		if _, err := askWho(t.Context(), peer, "x.A", Repeatable()); err != nil {
+			t.Error(err)
+		}
+		took := time.Since(began)
+		t.Logf("the call took %v", took)
+		if took > clientKeepaliveTime+clientKeepaliveTimeout+2*time.Second {
+			t.Errorf("the call took %v", took)
+		}
+		if !direct.IsClosed() {
+			t.Error("the dead connection is kept")
+		}
+	})
+}
