@@ -171,9 +171,13 @@ func (c *core) lose(e *entry) {
 	if e.lost.IsZero() {
 		e.lost = c.now
 	}
-	e.next = c.now.Add(c.jitter(redialFirst))
-	if e.fails > 0 {
+	switch {
+	case e.fails > 0:
 		e.next = c.now.Add(c.backoff(e))
+	case c.keeps(e.id):
+		e.next = c.now.Add(c.jitter(ownWait))
+	default:
+		e.next = c.now.Add(c.jitter(redialFirst))
 	}
 	var oldest *entry
 	n := 0

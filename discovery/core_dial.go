@@ -35,6 +35,10 @@ const (
 	redialRefused = 5 * time.Second
 	// redialFar is the ceiling afterwards, which is reached slowly.
 	redialFar = time.Minute
+	// ownWait is how long this node's own relays are left to whoever keeps them connected, which package host/reach does
+	// over TCP and QUIC, and ownAgain after how long each dial in vain.
+	ownWait  = time.Second
+	ownAgain = 5 * time.Second
 	// fullBase doubles up to fullMax for peers that let this node go.
 	fullBase = 10 * time.Second
 	fullMax  = 5 * time.Minute
@@ -55,6 +59,9 @@ func capped(base time.Duration, n int, ceiling time.Duration) time.Duration {
 
 // backoff is how long to wait after e's fails-th failure in a row.
 func (c *core) backoff(e *entry) time.Duration {
+	if c.keeps(e.id) {
+		return c.jitter(ownAgain)
+	}
 	if e.lost.IsZero() && !e.sticky {
 		ceiling := candidateMax
 		if e.direct && !e.refused && c.heard(e) {
@@ -320,6 +327,9 @@ func (c *core) hurry() {
 			continue
 		}
 		e.next = c.now
+		if c.keeps(e.id) {
+			e.next = c.now.Add(ownWait)
+		}
 		if e.fails > 2 {
 			e.fails = 2
 		}

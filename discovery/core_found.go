@@ -54,6 +54,7 @@ func (c *core) consider(e *entry, from Origin, changed bool) {
 func (c *core) hasten(e *entry, from Origin, changed bool) {
 	switch {
 	case e.full > 0: // it let this node go
+	case c.keeps(e.id): // others dial it
 	case from.Explicit:
 		e.asked, e.next = true, c.now
 	case !from.secondhand && !e.lost.IsZero():
@@ -70,6 +71,9 @@ func (c *core) hasten(e *entry, from Origin, changed bool) {
 // the greater ID waits for the other's call, and those whom a crowd hears of are not dialed by all of it in one moment.
 // Through a relay it takes longer than that wait to be connected, and who hears of whom is known to that relay only.
 func (c *core) turn(p peer.ID, addrs []ma.Multiaddr, from Origin) time.Duration {
+	if c.keeps(p) {
+		return ownWait
+	}
 	if from.Explicit || !slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !addr.Relayed(a) }) {
 		return 0
 	}

@@ -406,3 +406,35 @@ func TestCore_WhoIsHeardNearbyIsDialedDirectly(t *testing.T) {
 		t.Errorf("%d dials in a second", got)
 	}
 }
+
+// This node's own relays are dialed by package host/reach: two dials at once make two connections of a kind.
+func TestCore_OwnRelaysAreLeftToOthersForAWhile(t *testing.T) {
+	own := testID(t)
+	o := newOne(KeeperConfig{Keep: func(p peer.ID) bool { return p == own }})
+	dials := func(d time.Duration) int {
+		before := o.count(actDial, own)
+		for end := o.now.Add(d); o.now.Before(end); {
+			o.found(own, []ma.Multiaddr{farAddr}, Origin{Source: "join", Explicit: true})
+			if o.peers[own].busy {
+				o.dialed(own, errors.New("no answer"))
+			}
+			o.pass(100 * time.Millisecond)
+		}
+		return o.count(actDial, own) - before
+	}
+	if got := dials(ownWait - 200*time.Millisecond); got > 0 {
+		t.Errorf("dialed %d times at once", got)
+	}
+	if got := dials(time.Minute); got < 9 || got > 17 {
+		t.Errorf("dialed %d times in a minute", got)
+	}
+	o.meet(own, nil, farAddr)
+	o.pass(time.Minute)
+	o.connDown(own, 0, closedUnknown)
+	if got := dials(ownWait*3/4 - 200*time.Millisecond); got > 0 {
+		t.Errorf("dialed %d times right after it was lost", got)
+	}
+	if got := dials(2 * ownWait); got != 1 {
+		t.Errorf("dialed %d times then", got)
+	}
+}
