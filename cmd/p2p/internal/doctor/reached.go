@@ -13,22 +13,7 @@ const nameReached = "reached"
 
 // Reached judges whether others get to a node that is to be public, by what they met that were asked to dial it.
 func Reached(views []pathinfo.View) Check {
-	tcp, udp := 0, 0 // who got there by it
-	for _, v := range views {
-		byTCP, byUDP := false, false
-		for _, m := range v.Dialed {
-			if a, err := ma.NewMultiaddr(m.Addr); err == nil && m.Err == "" && addr.ScopeOf(a) != addr.Loopback {
-				byUDP = byUDP || strings.Contains(m.Addr, "/udp/")
-				byTCP = byTCP || strings.Contains(m.Addr, "/tcp/")
-			}
-		}
-		if byTCP {
-			tcp++
-		}
-		if byUDP {
-			udp++
-		}
-	}
+	tcp, udp := arrivals(views)
 	switch {
 	case len(views) == 0:
 		return unknown(nameReached, "there is nobody to ask for a dial").todo("join a node to it, and run this again")
@@ -47,4 +32,24 @@ func Reached(views []pathinfo.View) Check {
 	default:
 		return pass(nameReached, "%s get to it over TCP, %d over UDP", count(tcp, "node"), udp)
 	}
+}
+
+// arrivals counts who of those asked got to the node over TCP and over UDP.
+func arrivals(views []pathinfo.View) (tcp, udp int) {
+	for _, v := range views {
+		byTCP, byUDP := false, false
+		for _, m := range v.Dialed {
+			if a, err := ma.NewMultiaddr(m.Addr); err == nil && m.Err == "" && addr.ScopeOf(a) != addr.Loopback {
+				byUDP = byUDP || strings.Contains(m.Addr, "/udp/")
+				byTCP = byTCP || strings.Contains(m.Addr, "/tcp/")
+			}
+		}
+		if byTCP {
+			tcp++
+		}
+		if byUDP {
+			udp++
+		}
+	}
+	return tcp, udp
 }
