@@ -19,6 +19,7 @@ import (
 // TestReadme_AcrossNATs runs the commands of the README's section: two offices, each behind a NAT of its own, and one public
 // machine for each of the two parts.
 func TestReadme_AcrossNATs(t *testing.T) {
+	beside(t)
 	lab := natlab.New(t, natlab.Config{Delay: 15 * time.Millisecond})
 	s := newSession(t, lab.Public(), true)
 	var allowed strings.Builder

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 )
 
@@ -215,8 +216,16 @@ func (s *session) begin(line, home string) (wait func(pattern string) string) {
 	}
 }
 
+// beside lets a test that builds programs run beside others, but for the long form, in which those hold promised times.
+func beside(t *testing.T) {
+	t.Helper()
+	if !pace.Long() {
+		t.Parallel()
+	}
+}
+
 func TestReadme_EveryCommandWorks(t *testing.T) {
-	t.Parallel()
+	beside(t)
 	s := newSession(t, netns.New(t).Bridge().Host(), false)
 	seeds := []func(string) string{s.begin("go run main.go -port 9390", ""), s.begin("go run main.go -port 9389", ""), s.begin("go run main.go -port 9388", "")}
 	for _, says := range seeds {
