@@ -68,6 +68,19 @@ func plain(a ma.Multiaddr) bool {
 	}
 }
 
+// named tells whether a is plain but for a name in place of the IP address, as a person may announce it.
+func named(a ma.Multiaddr) bool {
+	if len(a) < 2 {
+		return false
+	}
+	switch a[0].Protocol().Code {
+	case ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
+		return kindOf(a) == kindTCP && len(a) == 2 || kindOf(a) == kindQUIC && len(a) == 3
+	default:
+		return false
+	}
+}
+
 // portOf returns the TCP or UDP port of an address, 0 without one.
 func portOf(a ma.Multiaddr) uint16 {
 	for _, p := range []int{ma.P_TCP, ma.P_UDP} {

@@ -46,6 +46,11 @@ func (c *core) public() bool {
 // tickChecks probes the own addresses, one at a time for each relay.
 func (c *core) tickChecks(soon func(time.Time)) {
 	own := c.own(addr.Public, addr.Public)
+	for _, a := range c.addrs {
+		if named(a) {
+			own = append(own, a)
+		}
+	}
 	own = own[:min(len(own), maxChecks)]
 	for key, k := range c.checks {
 		if !slices.ContainsFunc(own, k.addr.Equal) {
@@ -100,10 +105,8 @@ func (c *core) tickFilter(soon func(time.Time)) {
 // time, so that one that cannot is no obstacle.
 func (c *core) prober(a ma.Multiaddr) *relay {
 	var free []*relay
-	for _, l := range c.links {
-		r := l.relay
-		if l.kind != kindWebSocket && l.identified && l.missed == 0 && !l.retired && !c.checking[r.id] && ipOf(l.remote).Is4() == ipOf(a).Is4() &&
-			!slices.Contains(free, r) {
+	for _, r := range c.probers(a) {
+		if !c.checking[r.id] {
 			free = append(free, r)
 		}
 	}
@@ -111,6 +114,21 @@ func (c *core) prober(a ma.Multiaddr) *relay {
 		return nil
 	}
 	return free[c.rng.IntN(len(free))]
+}
+
+// probers returns the relays that can dial a, since they are connected over its version of IP.
+func (c *core) probers(a ma.Multiaddr) []*relay {
+	var out []*relay
+	for _, r := range c.relays { // in their order, so that chance alone decides
+		for _, l := range c.links {
+			if l.relay == r && l.kind != kindWebSocket && l.identified && l.missed == 0 && !l.retired &&
+				(named(a) || ipOf(l.remote).Is4() == ipOf(a).Is4()) {
+				out = append(out, r)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // probed is told what a relay's dial to an address met; failed tells that the relay did not try.
@@ -152,13 +170,14 @@ func (c *core) probed(p peer.ID, a ma.Multiaddr, reached, failed bool) {
 	c.changed = true
 }
 
-// reachability returns what is known: unknown until a relay has answered, about each own address that may be public.
+// reachability returns what is known: unknown until relays have answered about each own address that may be public and
+// that one of them can dial.
 func (c *core) reachability() network.Reachability {
 	if c.public() {
 		return network.ReachabilityPublic
 	}
 	for _, k := range c.checks {
-		if !k.tried {
+		if !k.tried && len(c.probers(k.addr)) > 0 {
 			return network.ReachabilityUnknown
 		}
 	}

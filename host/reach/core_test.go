@@ -233,3 +233,27 @@ func TestCore_PublicByOwnAddressesOnly(t *testing.T) {
 		t.Error("public by an address that is gone")
 	}
 }
+
+func TestCore_AnAnnouncedNameMakesTheHostPublic(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	remote := "/ip4/5.0.0.1/udp/9388/quic-v1"
+	b.situation(b.machine, b.listening, append(slices.Clone(b.addrs), addrs("/dns/node.example.org/tcp/9388", "/ip6/2a00::1/tcp/9388")...))
+	b.link("c1", 0, remote)
+	b.see("c1", 0, remote, "/ip4/7.0.0.1/udp/30000/quic-v1")
+	b.want(b.after(0), "probe /dns/node.example.org/tcp/9388", "reserve relay0")
+	b.probed(b.relays[0].id, addrs("/dns/node.example.org/tcp/9388")[0], false, false)
+	if got := b.reachability(); got != network.ReachabilityPrivate { // no relay can dial the other
+		t.Error(got)
+	}
+	b.until("probe /ip4/7.0.0.1") // for what is let in
+	b.probed(b.relays[0].id, addrs("/ip4/7.0.0.1/udp/30000/quic-v1")[0], false, false)
+	b.until("probe /dns/node.example.org")
+	b.probed(b.relays[0].id, addrs("/dns/node.example.org/tcp/9388")[0], true, false)
+	if got := b.reachability(); got != network.ReachabilityPublic {
+		t.Error(got)
+	}
+	if got := b.offerFor(addr.Public).addrs; slices.ContainsFunc(got, named) {
+		t.Errorf("a name is offered: %v", got)
+	}
+}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/lynn9388/p2p/host/reach/internal/wire"
 	"github.com/lynn9388/p2p/internal/addr"
-	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 const (
@@ -53,7 +52,7 @@ func (j *job) attempt(base context.Context, a action) {
 		how = outcomeStrange
 		done.Err = "the peer does not speak this network's protocol for direct connections"
 	case err != nil:
-		done.Err = "over the relay: " + safetext.Clean(err.Error())
+		done.Err = exchangeText(err)
 	default:
 		how = j.punch(base, ctx, a.peer, a.id, ex, ex.rtt/2, &done)
 	}

@@ -42,7 +42,7 @@ func (r *Reach) look() {
 	if n, ok := r.h.(interface{ AllAddrs() []ma.Multiaddr }); ok { // with port mappings, which libp2p hides while it is private
 		addrs = append(addrs, n.AllAddrs()...)
 	}
-	addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return !plain(a) || addr.ScopeOf(a) == addr.Unusable })
+	addrs = slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return !named(a) && (!plain(a) || addr.ScopeOf(a) == addr.Unusable) })
 	addrs = ma.Unique(addrs)
 	slices.SortFunc(addrs, ma.Multiaddr.Compare)
 	r.input(func(c *core) { c.situation(slices.Compact(machine), slices.Compact(listening), addrs) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -83,6 +84,19 @@ func oneText(err error) string {
 		return "the network says: " + systemText(op)
 	default:
 		return safetext.Clean(err.Error())
+	}
+}
+
+// exchangeText says why the addresses could not be exchanged.
+func exchangeText(err error) string {
+	reset, isReset := errors.AsType[*network.StreamError](err)
+	switch {
+	case isReset && reset.Remote:
+		return "the peer ended the exchange of addresses"
+	case isReset, errors.Is(err, net.ErrClosed), errors.Is(err, network.ErrReset), errors.Is(err, io.EOF):
+		return "the relayed connection ended"
+	default:
+		return "over the relay: " + oneText(err)
 	}
 }
 
