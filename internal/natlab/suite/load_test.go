@@ -41,6 +41,7 @@ type Load struct {
 	Target string
 	Calls  bool
 	Stream bool
+	Resume bool // the stream outlives its connection
 }
 
 // Report is what came of a load.
@@ -51,9 +52,11 @@ type Report struct {
 	Errors  []string      // of the first that failed
 	Slowest time.Duration // call
 	Gap     time.Duration // the longest without an answer
+	GapAt   time.Duration // since the begin of the load
 
 	Sent, Lost, Repeated int           // messages of the stream
 	StreamGap            time.Duration // the longest without a message
+	StreamGapAt          time.Duration // since the begin of the load
 	StreamErr            string
 }
 
@@ -67,7 +70,11 @@ func (o orders) Load(in Load, _ *struct{}) error {
 		l.work.Go(func() { l.calls(ctx, cc, "/"+service+"/Echo") })
 	}
 	if in.Stream {
-		l.work.Go(func() { l.stream(ctx, cc, "/"+service+"/Chat") })
+		var opts []grpc.CallOption
+		if in.Resume {
+			opts = append(opts, grpcstream.Resumable())
+		}
+		l.work.Go(func() { l.stream(ctx, cc, "/"+service+"/Chat", opts...) })
 	}
 	return nil
 }
@@ -79,7 +86,8 @@ func (o orders) Unload(_ struct{}, out *Report) error {
 	l.work.Wait()
 	r := l.report
 	r.Lasted = time.Since(l.begun)
-	r.Gap, r.StreamGap = longest(l.begun, l.answers), longest(l.begun, l.gots)
+	r.Gap, r.GapAt = longest(l.begun, l.answers)
+	r.StreamGap, r.StreamGapAt = longest(l.begun, l.gots)
 	for i := range uint64(r.Sent) {
 		switch n := l.received[i]; {
 		case n == 0:
@@ -92,14 +100,17 @@ func (o orders) Unload(_ struct{}, out *Report) error {
 	return nil
 }
 
-// longest is the longest time between two of the moments, the begin included.
-func longest(begin time.Time, moments []time.Time) (gap time.Duration) {
+// longest is the longest time between two of the moments, the begin included, and when it began, since then.
+func longest(begin time.Time, moments []time.Time) (gap, at time.Duration) {
 	slices.SortFunc(moments, time.Time.Compare)
+	before := begin
 	for _, m := range moments {
-		gap = max(gap, m.Sub(begin))
-		begin = m
+		if d := m.Sub(before); d > gap {
+			gap, at = d, before.Sub(begin)
+		}
+		before = m
 	}
-	return gap
+	return gap, at
 }
 
 // calls makes calls, each at its time whatever became of those before.
@@ -134,10 +145,10 @@ func (l *load) calls(ctx context.Context, cc grpc.ClientConnInterface, method st
 }
 
 // stream sends numbered messages on one stream and takes back each.
-func (l *load) stream(ctx context.Context, cc grpc.ClientConnInterface, method string) {
+func (l *load) stream(ctx context.Context, cc grpc.ClientConnInterface, method string, opts ...grpc.CallOption) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	stream, err := cc.NewStream(life, &chatDesc, method)
+	stream, err := cc.NewStream(life, &chatDesc, method, opts...)
 	if err != nil {
 		l.broke(err)
 		return

@@ -21,7 +21,7 @@ func TestMoving(t *testing.T) {
 	if c := left.call(right, 0); c.Path != "relay" {
 		t.Errorf("the first call went %s; want it over the relay", c.Path)
 	}
-	order[struct{}](left, "Load", Load{Target: right.id.String(), Calls: true, Stream: true})
+	order[struct{}](left, "Load", Load{Target: right.id.String(), Calls: true, Stream: true, Resume: true})
 	time.Sleep(3 * time.Second)
 	leftSite.Join(rightSite)
 	begin := time.Now()
@@ -43,7 +43,7 @@ func TestMoving(t *testing.T) {
 		t.Errorf("the stream: %+v", report)
 	}
 
-	order[struct{}](left, "Load", Load{Target: right.id.String(), Calls: true, Stream: true})
+	order[struct{}](left, "Load", Load{Target: right.id.String(), Calls: true, Stream: true, Resume: true})
 	time.Sleep(2 * time.Second)
 	leftSite.Sever(rightSite)
 	time.Sleep(15 * time.Second)
