@@ -48,17 +48,6 @@ func (ch *Channel) Paths(ctx context.Context) iter.Seq[PathEvent] {
 	return ch.directory.paths.feed.Follow(ctx)
 }
 
-// Tunnels returns how many tunnels are on a libp2p connection, those that the peer has made included.
-func Tunnels(c network.Conn) int {
-	n := 0
-	for _, s := range c.GetStreams() {
-		if isTunnel(s.Protocol()) {
-			n++
-		}
-	}
-	return n
-}
-
 // Heard returns when something was last read from a tunnel of the channel on a libp2p connection; zero: never. A
 // connection on which much is under way may be alive although nothing else gets through.
 func (ch *Channel) Heard(c network.Conn) time.Time { return ch.guard.heard(c) }

@@ -11,7 +11,6 @@ import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -65,36 +64,6 @@ func TestPathEvent_Moved(t *testing.T) {
 		if got := (PathEvent{From: c.from, To: c.to}).Moved(); got != c.want {
 			t.Errorf("from %+v to %+v: moved %v", c.from, c.to, got)
 		}
-	}
-}
-
-// laden is a connection with streams of these protocols.
-type laden struct {
-	network.Conn
-	pids []protocol.ID
-}
-
-type ladenStream struct {
-	network.Stream
-	pid protocol.ID
-}
-
-func (s ladenStream) Protocol() protocol.ID { return s.pid }
-
-func (l laden) GetStreams() []network.Stream {
-	var all []network.Stream
-	for _, pid := range l.pids {
-		all = append(all, ladenStream{pid: pid})
-	}
-	return all
-}
-
-func TestTunnels(t *testing.T) {
-	c := laden{pids: []protocol.ID{
-		"", "/ipfs/id/1.0.0", TunnelProtocol(""), TunnelProtocol("x/y"), StandardProtocol, ServiceProtocol("", "x.A"), "/other/grpc/1.0.0",
-	}}
-	if got := Tunnels(c); got != 3 {
-		t.Errorf("%d tunnels, want 3", got)
 	}
 }
 

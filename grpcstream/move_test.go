@@ -33,7 +33,7 @@ func TestMove_UnderLoad(t *testing.T) {
 		if err := l.streamEnd(); err != nil {
 			t.Errorf("the stream ended within the grace period: %v", err)
 		}
-		if n := Tunnels(conns(w.a, w.b, true)[0]); n != 1 {
+		if n := tunnels(conns(w.a, w.b, true)[0]); n != 1 {
 			t.Errorf("%d tunnels over the relay", n)
 		}
 		passed(2 * time.Second)
@@ -43,7 +43,7 @@ func TestMove_UnderLoad(t *testing.T) {
 			t.Errorf("calls took paths %v", l.paths)
 		}
 		for _, c := range append(conns(w.a, w.b, true), conns(w.b, w.a, true)...) {
-			if n := Tunnels(c); n > 0 {
+			if n := tunnels(c); n > 0 {
 				t.Errorf("%d tunnels are left on the relayed connection", n)
 			}
 		}
@@ -60,7 +60,7 @@ func TestMove_Idle(t *testing.T) {
 		w.connect()
 		passed(time.Second)
 		for _, c := range append(conns(w.a, w.b, true), conns(w.b, w.a, true)...) {
-			if n := Tunnels(c); n > 0 {
+			if n := tunnels(c); n > 0 {
 				t.Errorf("%d tunnels are left on the relayed connection", n)
 			}
 		}
@@ -252,7 +252,7 @@ func TestMove_Client(t *testing.T) {
 		}
 		l.close(200 * time.Millisecond)
 		for _, c := range conns(w.a, w.b, true) {
-			if n := Tunnels(c); n > 0 {
+			if n := tunnels(c); n > 0 {
 				t.Errorf("%d tunnels are left on the relayed connection", n)
 			}
 		}

@@ -24,19 +24,10 @@ const (
 	maxTagLen     = 64
 )
 
-// tunnelName is the last part of the protocol ID of tunnels.
-const tunnelName = "grpc/1.0.0"
-
-// isTunnel tells whether a protocol is that of tunnels, of whatever network.
-func isTunnel(pid protocol.ID) bool {
-	return pid == StandardProtocol ||
-		strings.HasPrefix(string(pid), "/p2p/") && strings.HasSuffix(string(pid), "/"+tunnelName)
-}
-
 // TunnelProtocol returns the protocol ID of the tunnels of a network, "/p2p/<network>/grpc/1.0.0". An empty name
 // means [DefaultNetwork].
 func TunnelProtocol(network string) protocol.ID {
-	return protocol.ID(networkPrefix(network) + tunnelName)
+	return protocol.ID(networkPrefix(network) + "grpc/1.0.0")
 }
 
 // ServiceProtocol returns the protocol ID by which a peer announces that it offers a gRPC service in a network,

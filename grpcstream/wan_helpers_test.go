@@ -154,6 +154,17 @@ func conns(from, to corehost.Host, relayed bool) (out []network.Conn) {
 	return out
 }
 
+// tunnels returns how many tunnels are on a libp2p connection, those that the peer has made included.
+func tunnels(c network.Conn) int {
+	n := 0
+	for _, s := range c.GetStreams() {
+		if s.Protocol() == TunnelProtocol(DefaultNetwork) {
+			n++
+		}
+	}
+	return n
+}
+
 // A traffic calls without a pause, and keeps one stream busy.
 type traffic struct {
 	t    *testing.T
