@@ -93,6 +93,7 @@ type core struct {
 	inflight  map[peer.ID]struct{} // dials under way
 	width     int                  // dials that may be under way
 	neighbors int
+	connected int                  // peers with a connection
 	carriers  map[peer.ID]int      // relays, and how many are reached through each
 	tied      func(p peer.ID) bool // tells whether p depends on this node as its relay
 	myPorts   func() string        // for the text of complaints

@@ -72,14 +72,12 @@ func (c *core) connUp(p peer.ID, n int, outbound bool) {
 	delete(c.banned, p)
 	e := c.peers[p]
 	if e == nil {
-		if e = c.add(p, "inbound"); e == nil {
-			c.do(action{kind: actClose, peer: p, code: closedFull.code()})
-			return
-		}
+		e = c.insert(p, "inbound") // the host bounds how many are connected
 	}
 	first := e.conns == 0
 	e.conns, e.newest = n, c.now
 	if first {
+		c.connected++
 		e.up, e.outbound = c.now, outbound
 		e.identified, e.member, e.unwanted, e.why, e.left = false, false, false, closedUnknown, nil
 		e.doubted = time.Time{}
@@ -98,6 +96,7 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	if n > 0 {
 		return
 	}
+	c.connected--
 	e.links = nil
 	c.setPath(e, Path{})
 	wasNeighbor := e.neighbor
@@ -115,6 +114,7 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	if c.homeless(e) && !e.sticky && !e.busy {
 		c.drop(e) // it came by itself and never said where it listens
 	}
+	c.prune()
 }
 
 // ended decides when a peer whose last connection ended is dialed again.

@@ -87,24 +87,61 @@ func (c *core) turn(p peer.ID, addrs []ma.Multiaddr, from Origin) time.Duration 
 	return d
 }
 
-// add makes an entry, in place of a less useful one when there are too many; nil when all are more useful.
+// add makes an entry of a peer that is not connected, in place of a less useful one when there are too many; nil when all
+// are more useful.
 func (c *core) add(p peer.ID, source string) *entry {
-	if len(c.peers) >= MaxPeers {
+	if len(c.peers)-c.connected >= MaxPeers {
 		victim := c.leastUseful()
 		if victim == nil {
 			return nil
 		}
 		c.drop(victim)
 	}
+	return c.insert(p, source)
+}
+
+func (c *core) insert(p peer.ID, source string) *entry {
 	e := &entry{id: p, source: source, state: Known, since: c.now}
 	c.peers[p] = e
 	return e
 }
 
 func (c *core) drop(e *entry) {
+	if e.conns > 0 {
+		c.connected--
+	}
 	c.setPath(e, Path{})
 	delete(c.peers, e.id)
 	c.do(action{kind: actAddrs, peer: e.id})
+}
+
+// prune drops entries until there are not too many, when one has come back among those that are not connected: the
+// least useful one, or else who has been away the longest. A relay meets many in its time.
+func (c *core) prune() {
+	for len(c.peers)-c.connected > MaxPeers {
+		victim := c.leastUseful()
+		if victim == nil {
+			victim = c.longestAway()
+		}
+		if victim == nil {
+			return
+		}
+		c.drop(victim)
+	}
+}
+
+// longestAway returns who was once a neighbor and has been away the longest.
+func (c *core) longestAway() *entry {
+	var best *entry
+	for _, e := range c.peers {
+		if e.conns > 0 || e.busy || e.sticky || !e.lost.IsZero() || e.explicit() {
+			continue
+		}
+		if best == nil || e.since.Before(best.since) {
+			best = e
+		}
+	}
+	return best
 }
 
 // leastUseful returns an entry that may go: one that failed rather than one that was not tried, one of which others

@@ -214,8 +214,8 @@ func TestCore_FloodsAreBounded(t *testing.T) {
 	for i := range 10_000 {
 		o.found(peer.ID(fmt.Sprint("spoofed", i)), []ma.Multiaddr{addrOf(fmt.Sprintf("/ip4/10.1.%d.%d/tcp/1", i/250, i%250))}, lanOrigin)
 	}
-	if len(o.peers) != MaxPeers {
-		t.Errorf("%d peers known, want %d", len(o.peers), MaxPeers)
+	if len(o.peers) != MaxPeers+1 {
+		t.Errorf("%d peers known besides the neighbor, want %d", len(o.peers)-1, MaxPeers)
 	}
 	if o.peers["joined"] == nil || o.peers["neighbor"] == nil {
 		t.Error("the flood pushed out one of use")
@@ -284,8 +284,11 @@ func TestCore_Invariants(t *testing.T) {
 			"time":   func(t *rapid.T) { o.pass(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond) },
 			"hurry":  func(*rapid.T) { o.hurry() },
 			"": func(t *rapid.T) {
-				n, sticky := 0, 0
+				n, sticky, connected := 0, 0, 0
 				for p, e := range o.peers {
+					if e.conns > 0 {
+						connected++
+					}
 					if e.neighbor {
 						n++
 						if e.conns == 0 || !e.member || p == "p9" {
@@ -304,6 +307,9 @@ func TestCore_Invariants(t *testing.T) {
 				}
 				if len(o.inflight) > maxDials {
 					t.Fatalf("%d dials", len(o.inflight))
+				}
+				if connected != o.core.connected {
+					t.Fatalf("%d are connected, counted %d", connected, o.core.connected)
 				}
 			},
 		})
@@ -404,4 +410,28 @@ func TestCore_WhatAPeerSaysAgainTakesNoNewerAddressAway(t *testing.T) {
 	o.pass(recordWithin + time.Second)
 	o.identified("a", identity{member: true, addrs: []ma.Multiaddr{before}, record: []byte("new"), seq: 2})
 	check("when it has had time for a new record", before)
+}
+
+// A node that has met many in its time has room for those who come.
+func TestCore_WhoComesIsNotTurnedAwayForThoseWhoAreGone(t *testing.T) {
+	o := newOne(KeeperConfig{Low: 1, High: 1})
+	for i := range MaxPeers + 200 {
+		p := peer.ID(fmt.Sprint("p", i))
+		o.connUp(p, 1, false)
+		o.identified(p, identity{member: true, addrs: []ma.Multiaddr{addrOf("/ip4/10.0.0.1/tcp/1")}})
+		o.connDown(p, 0, closedFull)
+		o.pass(time.Millisecond)
+	}
+	if n := len(o.peers); n != MaxPeers {
+		t.Errorf("%d are known, want %d", n, MaxPeers)
+	}
+	if o.peers["p0"] != nil || o.peers[peer.ID(fmt.Sprint("p", MaxPeers+199))] == nil {
+		t.Error("who has been away the longest is kept in place of who was here just now")
+	}
+	for i := range MaxPeers + 200 {
+		o.connUp(peer.ID(fmt.Sprint("client", i)), 1, false)
+	}
+	if n := o.count(actClose, ""); n > 0 {
+		t.Errorf("%d were turned away", n)
+	}
 }

@@ -30,7 +30,7 @@ const (
 const (
 	// MaxAddrs is the most addresses that are kept of a peer.
 	MaxAddrs = 16
-	// MaxPeers is the most peers that are known at once.
+	// MaxPeers is the most peers that are known at once, besides those that are connected.
 	MaxPeers = 1000
 )
 
