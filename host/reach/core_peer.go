@@ -38,7 +38,7 @@ const (
 	strange = 10 * time.Minute
 
 	// A peer may begin exchanges as often as the schedule below does, twice over, and then one each few seconds. With
-	// maxAddrs addresses an exchange makes this host send about 40 kB at most.
+	// maxAddrs addresses an exchange makes this host send about 50 kB at most.
 	exchangeBurst = 12
 	exchangeEvery = 5 * time.Second
 	// maxExchanges bounds the attempts at once, of both sides.
@@ -351,36 +351,36 @@ func (c *core) attempted(p peer.ID, id int, a Attempt, how outcome) {
 	}
 	t.running, t.last = false, c.now
 	c.changed = true
-	if t.again && how != outcomeDirect { // with another address, at once
+	if how != outcomeBusy {
 		t.attempts = t.append(a)
-		if t.direct == 0 && len(t.relayed) > 0 {
-			c.due(t, 0)
-		}
-		return
 	}
-	if how == outcomeBusy {
-		if t.direct == 0 && len(t.relayed) > 0 {
-			c.due(t, max(busyAgain, min(2*a.Took, schedule(3))))
-		}
-		return
-	}
-	t.attempts = t.append(a)
-	if how == outcomeDirect || t.direct > 0 {
-		return
-	}
-	t.try++
-	t.strange = how == outcomeStrange
-	if len(t.relayed) > 0 {
+	over := how == outcomeDirect || t.direct > 0 || len(t.relayed) == 0
+	switch {
+	case over:
+	case t.again: // with another address, at once
+		c.due(t, 0)
+	case how == outcomeBusy:
+		c.due(t, max(busyAgain, min(2*a.Took, schedule(3))))
+	default:
+		t.try++
+		t.strange = how == outcomeStrange
 		t.next = time.Time{}
-		wait := c.start(t)
-		if !t.mine {
-			wait = wait*3/2 + politeness // the other side goes on
-		} else if a.Role == "" {
-			wait = max(wait, min(2*a.Took, schedule(3))) // the other side may have begun as well
-		}
-		c.due(t, wait)
+		c.due(t, c.following(t, a))
 	}
 	if how == outcomeFailed {
 		c.renew(false) // this host may be seen elsewhere by now
+	}
+}
+
+// following returns how long after an attempt that failed the next begins.
+func (c *core) following(t *target, a Attempt) time.Duration {
+	wait := c.start(t)
+	switch {
+	case !t.mine:
+		return wait*3/2 + politeness // the other side goes on
+	case a.Role == "":
+		return max(wait, min(2*a.Took, schedule(3))) // the other side may have begun as well
+	default:
+		return wait
 	}
 }

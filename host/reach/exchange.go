@@ -26,9 +26,8 @@ const (
 
 // Errors of an exchange.
 var (
-	errBusy     = errors.New("the peer is trying by itself")
-	errTooOften = errors.New("the peer says that it is asked too often")
-	errGone     = errors.New("the relayed connection has ended")
+	errBusy = errors.New("the peer is trying by itself")
+	errGone = errors.New("the relayed connection has ended")
 )
 
 // exchanged is what the two sides know after an exchange.
@@ -74,10 +73,15 @@ func (j *job) until(ctx context.Context, p peer.ID, id int) (context.Context, co
 	ctx, cancel := context.WithCancel(ctx)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if old := j.ends[p]; old.cancel != nil {
+	switch old := j.ends[p]; {
+	case old.id > id: // it has begun already
+		cancel()
+	case old.cancel != nil:
 		old.cancel()
+		fallthrough
+	default:
+		j.ends[p] = end{id, cancel}
 	}
-	j.ends[p] = end{id, cancel}
 	return ctx, func() {
 		cancel()
 		j.mu.Lock()
@@ -169,10 +173,7 @@ func (j *job) lead(ch channel, realm addr.Scope, try int) (exchanged, error) {
 	switch {
 	case err != nil:
 		return exchanged{}, err
-	case theirs.refusal == wire.Refusal_REFUSAL_UNSPECIFIED:
-	case theirs.refusal == wire.Refusal_REFUSAL_TOO_OFTEN:
-		return exchanged{}, errTooOften
-	default:
+	case theirs.refusal != wire.Refusal_REFUSAL_UNSPECIFIED:
 		return exchanged{}, errBusy
 	}
 	ex := exchanged{mine: mine, theirs: theirs, role: roleOf(mine, theirs, try), rtt: rtt}
@@ -194,9 +195,14 @@ func (j *job) answer(base context.Context, s network.Stream) {
 	var refusal wire.Refusal
 	var id int
 	j.input(func(c *core) { refusal, id = c.asks(p) })
-	if refusal != wire.Refusal_REFUSAL_UNSPECIFIED {
+	switch refusal {
+	case wire.Refusal_REFUSAL_TOO_OFTEN: // not worth reading
+		_ = s.Reset()
+		return
+	case wire.Refusal_REFUSAL_BUSY:
 		_, _ = j.follow(base, s, time.Now(), realm, refusal)
 		return
+	case wire.Refusal_REFUSAL_UNSPECIFIED:
 	}
 	ctx, stop := j.until(base, p, id)
 	defer stop()

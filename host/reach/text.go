@@ -92,7 +92,7 @@ func exchangeText(err error) string {
 	reset, isReset := errors.AsType[*network.StreamError](err)
 	switch {
 	case isReset && reset.Remote:
-		return "the peer ended the exchange of addresses"
+		return "the peer ended the exchange of addresses, as it does when it is asked too often"
 	case isReset, errors.Is(err, net.ErrClosed), errors.Is(err, network.ErrReset), errors.Is(err, io.EOF):
 		return "the relayed connection ended"
 	default:

@@ -89,7 +89,7 @@ const (
 	Refusal_REFUSAL_UNSPECIFIED Refusal = 0
 	// It has a try of its own with the other under way.
 	Refusal_REFUSAL_BUSY Refusal = 1
-	// The other asks too often.
+	// The other asks too often. It is not sent: the stream is reset.
 	Refusal_REFUSAL_TOO_OFTEN Refusal = 2
 )
 
