@@ -130,3 +130,31 @@ func TestDialVia_PunchesAHoleBesideTheRelayedConnection(t *testing.T) {
 		}
 	})
 }
+
+// A relay that is gone holds up no dial that another carries, whichever of the two comes first.
+func TestDial_ThroughTheRelayThatIsConnected(t *testing.T) {
+	inNetwork(t, func(t *testing.T, n *hosttest.Network, relay corehost.Host) {
+		other := n.Router(hosttest.Open).HostWith(host.Config{Relay: &host.RelayConfig{}})
+		for _, pair := range [][2]corehost.Host{{relay, other}, {other, relay}} {
+			gone, alive := pair[0], pair[1]
+			a, b := n.Router(hosttest.Symmetric).HostWith(host.Config{WAN: true}), n.Router(hosttest.Symmetric).HostWith(host.Config{WAN: true})
+			seenBy(t, alive, a)
+			seenBy(t, alive, b)
+			if _, err := client.Reserve(t.Context(), b, peer.AddrInfo{ID: alive.ID()}); err != nil {
+				t.Fatal(err)
+			}
+			var through []ma.Multiaddr
+			for _, r := range []corehost.Host{gone, alive} {
+				through = append(through, r.Addrs()[0].Encapsulate(ma.StringCast("/p2p/"+r.ID().String()+"/p2p-circuit")))
+			}
+			n.Cut(a, gone)
+			begun := time.Now()
+			if err := a.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: through}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took > 500*time.Millisecond {
+				t.Errorf("it took %v", took)
+			}
+		}
+	})
+}

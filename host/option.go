@@ -67,6 +67,9 @@ func options(cfg Config, n *node) []libp2p.Option {
 			if c.AddrsFactory == nil {
 				c.AddrsFactory = n.fresh
 			}
+			if c.DialRanker == nil {
+				c.DialRanker = n.rank
+			}
 			return nil
 		},
 		reaching(cfg, n),
@@ -144,9 +147,6 @@ func channels(c *config.Config) error {
 		if err := c.Apply(libp2p.Muxer(yamux.ID, (*yamux.Transport)(&mux))); err != nil {
 			return err
 		}
-	}
-	if c.DialRanker == nil {
-		c.DialRanker = RankDials
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -42,6 +43,46 @@ func RankDials(addrs []ma.Multiaddr) []network.AddrDelay {
 	}
 	out := append(rankNear(near), rankFar(far, len(near) > 0)...)
 	return append(out, rankSockets(sockets, out)...)
+}
+
+// relayStep is the head start of addresses through relays that are connected over those through others. libp2p dials a
+// peer through one relay at a time, and waits up to 5 s for one that is gone.
+const relayStep = time.Second
+
+// rank is [RankDials] for a host, which knows what relays it is connected to.
+func (n *node) rank(addrs []ma.Multiaddr) []network.AddrDelay {
+	if !n.ready.Load() {
+		return RankDials(addrs)
+	}
+	return rankThrough(addrs, func(relay peer.ID) bool { return n.Network().Connectedness(relay) == network.Connected })
+}
+
+// rankThrough is [RankDials] with the addresses through relays that are not connected last, if there are others through
+// relays.
+func rankThrough(addrs []ma.Multiaddr, connected func(relay peer.ID) bool) []network.AddrDelay {
+	var first, last []ma.Multiaddr
+	through := false
+	for _, a := range addrs {
+		relay, _, relayed := addr.SplitRelay(a)
+		if relayed && !connected(relay) {
+			last = append(last, a)
+			continue
+		}
+		through = through || relayed
+		first = append(first, a)
+	}
+	if !through {
+		return RankDials(addrs)
+	}
+	out := RankDials(first)
+	wait := relayStep
+	for _, o := range out {
+		wait = max(wait, o.Delay+relayStep)
+	}
+	for _, a := range last {
+		out = append(out, network.AddrDelay{Addr: a, Delay: wait})
+	}
+	return out
 }
 
 // rankSockets has WebSocket addresses wait for the direct ones of others, and for each other.
