@@ -23,6 +23,7 @@ func newMover(t *testing.T) *mover {
 	m.h, m.w = newFakeHub()
 	t.Cleanup(m.h.close)
 	m.h.now = func() time.Time { return m.clock }
+	m.h.timer = time.NewTimer(time.Hour) // which rings for nobody: the test does, by its own clock
 	m.w.path = map[peer.ID]PathKind{"r": PathRelay}
 	m.offer(true)
 	connectAll(t, m.h, m.w, selector{})
