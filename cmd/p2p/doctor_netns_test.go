@@ -14,6 +14,7 @@ import (
 
 	"github.com/lynn9388/p2p/internal/natlab"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 // doctor returns what "p2p doctor" says of one thing: a line for each check of it, with its outcome and what to do.
@@ -44,6 +45,9 @@ func (m *machine) says(check string, words ...string) {
 
 // TestDoctor_NamesTheNAT has a node behind a router of each kind, and two relays, which is what it takes to tell them apart.
 func TestDoctor_NamesTheNAT(t *testing.T) {
+	if !pace.Long() {
+		t.Skip(pace.Variable + " is not set: nine nodes that have to be waited for")
+	}
 	t.Parallel()
 	lab, on := newOffices(t, natlab.IPv4)
 	first, second := on(lab.Public(), "--profile", "relay"), on(lab.Public(), "--profile", "relay")
@@ -75,6 +79,9 @@ func TestDoctor_NamesTheNAT(t *testing.T) {
 
 // TestDoctor_FindsWhatIsWrong breaks one thing after the other.
 func TestDoctor_FindsWhatIsWrong(t *testing.T) {
+	if !pace.Long() {
+		t.Skip(pace.Variable + " is not set: what is blocked shows by silence, which takes its time")
+	}
 	t.Parallel()
 	lab, on := newOffices(t, natlab.IPv4)
 	first, second := on(lab.Public(), "--profile", "relay"), on(lab.Public(), "--profile", "relay")
