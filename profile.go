@@ -23,7 +23,8 @@ const (
 //
 //   - nodes of the same network name are found by multicast DNS on this machine and on its links, and by asking
 //     neighbors for their neighbors;
-//   - nothing beyond the link is contacted, except what JoinNetwork and calls to a full address name;
+//   - nothing beyond the link is contacted, except what JoinNetwork and calls to a full address name, and from there on
+//     the neighbors of those who answer there;
 //   - every node of the network name that reaches this one may call it, until an allow list or an authorizer says
 //     otherwise.
 func LAN() Option { return setProfile(profileLAN, nil) }

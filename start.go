@@ -185,14 +185,15 @@ func (r *running) openDiscovery() error {
 	c := r.node.config
 	r.keeper = discovery.NewKeeper(r.host, discovery.KeeperConfig{
 		Low: c.low, High: c.high,
-		Member: grpcstream.TunnelProtocol(c.network),
-		Allow:  r.node.access.mayConnect,
-		InUse:  r.inUse,
-		Relay:  r.mayCarry(),
-		Keep:   r.node.access.carrier,
-		Heard:  r.heard,
-		Book:   r.book,
-		Logger: r.log,
+		Member:   grpcstream.TunnelProtocol(c.network),
+		Allow:    r.node.access.mayConnect,
+		InUse:    r.inUse,
+		Relay:    r.mayCarry(),
+		LinkOnly: c.profile == profileLAN,
+		Keep:     r.node.access.carrier,
+		Heard:    r.heard,
+		Book:     r.book,
+		Logger:   r.log,
 	})
 	r.watch.Store(r.keeper)
 	r.bootstrap = discovery.NewBootstrap(discovery.BootstrapConfig{Keeper: r.keeper, Book: r.book, Logger: r.log})

@@ -29,6 +29,10 @@ func (o Origin) accepts(a ma.Multiaddr) bool {
 	if o.Explicit {
 		return true
 	}
+	if s == Public && o.onLink != nil {
+		ip, ok := addr.IP(a)
+		return ok && o.onLink(ip)
+	}
 	scope := o.Scope
 	if scope == addr.Unusable {
 		scope = Public

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -23,6 +24,7 @@ func TestOrigin_Accepts(t *testing.T) {
 		"/ip4/9.9.9.9/tcp/0", "/ip4/9.9.9.9/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
 		"/ip6/::ffff:169.254.169.254/tcp/80",
 	}
+	near := func(ip netip.Addr) bool { return ip == netip.MustParseAddr("9.9.9.8") }
 	for _, tc := range []struct {
 		name   string
 		origin Origin
@@ -34,6 +36,8 @@ func TestOrigin_Accepts(t *testing.T) {
 		{"private", Origin{Scope: Private}, []string{pub, priv, link}, []string{loop, loop6}},
 		{"loopback", Origin{Scope: Loopback}, []string{pub, priv, link, loop, loop6}, nil},
 		{"explicit", Origin{Explicit: true}, []string{pub, priv, link, loop, loop6}, nil},
+		{"of the link", Origin{Scope: Private, onLink: near}, []string{priv, link, "/ip4/9.9.9.8/tcp/1"}, []string{pub, loop, loop6}},
+		{"explicit, beyond the link", Origin{Explicit: true, onLink: near}, []string{pub, priv, link, loop, loop6}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, s := range tc.yes {

@@ -3,7 +3,11 @@ package discovery
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/internal/addr"
@@ -13,6 +17,7 @@ import (
 func (k *Keeper) watchInterfaces(ctx context.Context) {
 	var before map[netip.Addr]bool
 	err := host.WatchInterfaces(ctx, func(interfaces []host.Interface) {
+		k.setLinks(interfaces)
 		now := make(map[netip.Addr]bool)
 		for _, i := range interfaces {
 			for _, p := range i.Addrs {
@@ -27,6 +32,38 @@ func (k *Keeper) watchInterfaces(ctx context.Context) {
 	if err != nil && ctx.Err() == nil {
 		k.log.Warn("cannot follow the network interfaces: address changes are noticed late", "err", err)
 	}
+}
+
+// setLinks takes which networks are on the machine's links.
+func (k *Keeper) setLinks(interfaces []host.Interface) []netip.Prefix {
+	var links []netip.Prefix
+	for _, i := range interfaces {
+		links = append(links, i.Addrs...)
+	}
+	k.links.Store(&links)
+	return links
+}
+
+// onLink tells whether an IP address is of a link of this machine.
+func (k *Keeper) onLink(ip netip.Addr) bool {
+	links := k.links.Load()
+	if links == nil { // Run has not begun
+		interfaces, err := host.Interfaces()
+		if err != nil {
+			return false
+		}
+		now := k.setLinks(interfaces)
+		links = &now
+	}
+	return slices.ContainsFunc(*links, func(p netip.Prefix) bool { return p.Contains(ip.Unmap().WithZone("")) })
+}
+
+// ledTo tells whether this node has dialed p beyond its links.
+func (k *Keeper) ledTo(p peer.ID) bool {
+	return slices.ContainsFunc(k.h.Network().ConnsToPeer(p), func(c network.Conn) bool {
+		ip, ok := addr.IP(c.RemoteMultiaddr())
+		return ok && c.Stat().Direction == network.DirOutbound && addr.IPScope(ip) == Public && !k.onLink(ip)
+	})
 }
 
 // networkChanged closes the connections from addresses that are gone, looks whether the others still work, and makes

@@ -7,8 +7,10 @@ import (
 	"iter"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
@@ -52,6 +54,10 @@ type KeeperConfig struct {
 	// connect to. On a relay it also means that this node's own circuits are handed on. nil: no address that leads through
 	// a relay is accepted, unless the node's user names it. It must neither block nor call the keeper.
 	Relay func(relay peer.ID) bool
+	// LinkOnly keeps the node to its links until its user leads it further: what is heard on a link, or told by a peer on
+	// one, may name public addresses only if they are of a link of this machine. It does not hold for what a peer tells
+	// that this node has dialed at a public address beyond them, since only its user can have named that.
+	LinkOnly bool
 	// Keep says on which peers this node depends, as on its relays: their connections are never closed to make room or
 	// for what the peer is, and are looked at every few seconds. nil: none. Peers that depend on this node as their relay
 	// need not be named: the keeper knows them by libp2p's marks in the connection manager. It must neither block nor call
@@ -89,9 +95,10 @@ type Keeper struct {
 	mu      sync.Mutex
 	core    *core
 	running bool
-	changed chan struct{}        // closed and replaced at each input
-	moved   []func()             // called when the network changed
-	pinging map[look]struct{}    // pings under way
+	changed chan struct{}     // closed and replaced at each input
+	moved   []func()          // called when the network changed
+	pinging map[look]struct{} // pings under way
+	links   atomic.Pointer[[]netip.Prefix]
 	clones  map[string]time.Time // where a clone was looked for, and when
 	checks  chan ma.Multiaddr    // addresses with this node's ID, to be looked at
 }
@@ -142,6 +149,9 @@ func (k *Keeper) published() {
 // is run again after a while: 1 s at first, 30 s at most.
 func (k *Keeper) Follow(ctx context.Context, s Source) error {
 	o := OriginOf(s)
+	if _, heard := s.(Scoped); heard && k.cfg.LinkOnly {
+		o.onLink = k.onLink // a source without it was chosen by the node's user
+	}
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
 		err := s.Run(ctx, k.h, func(info peer.AddrInfo) { k.Found(info, o) })
 		if ctx.Err() != nil {
@@ -324,7 +334,11 @@ func (k *Keeper) Neighbors() []peer.ID {
 // From is how what a connected peer says comes to this node: with the scope of its connections (see [ScopeTo]), and the
 // relays that [KeeperConfig] lets through.
 func (k *Keeper) From(source string, p peer.ID) Origin {
-	return Origin{Source: source, Scope: ScopeTo(k.h.Network(), p), Relay: k.relay()}
+	o := Origin{Source: source, Scope: ScopeTo(k.h.Network(), p), Relay: k.relay()}
+	if k.cfg.LinkOnly && !k.ledTo(p) {
+		o.onLink = k.onLink
+	}
+	return o
 }
 
 // relay returns which relays are let through; nil: none. Addresses through this node itself are of use to others.

@@ -274,7 +274,8 @@ func (k *Keeper) heard(e any) {
 		}
 		if e.Conn != nil {
 			// All its connections count, not only the one that it says this over: of two, one may be relayed.
-			from := Origin{Scope: min(connScope(e.Conn.RemoteMultiaddr()), ScopeTo(k.h.Network(), e.Peer)), Relay: k.relay()}
+			from := k.From("", e.Peer)
+			from.Scope = min(from.Scope, connScope(e.Conn.RemoteMultiaddr()))
 			id.addrs = accepted(e.Peer, e.ListenAddrs, from)
 			if at := answeredAt(e.Conn); at != nil && len(id.addrs) < MaxAddrs && !slices.ContainsFunc(id.addrs, at.Equal) {
 				id.addrs = append(id.addrs, at)

@@ -11,6 +11,7 @@ package discovery
 
 import (
 	"context"
+	"net/netip"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -57,6 +58,9 @@ type Origin struct {
 	// Relay says through which relays a peer may be reached; nil: none. It must not block.
 	Relay func(relay peer.ID) bool
 
+	// onLink keeps what comes this way to the links of this machine: of the public addresses it takes those for which it is
+	// true. nil: all.
+	onLink func(netip.Addr) bool
 	// secondhand findings say nothing of whether the peer is there now: nobody is told that it does not answer.
 	secondhand bool
 }
