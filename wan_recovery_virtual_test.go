@@ -138,7 +138,8 @@ func TestWAN_LineDownAndUp(t *testing.T) {
 	}
 }
 
-// Of two relays, one dies: who was called over it is called over the other.
+// Of two relays, one dies: who was called over it is called over the other. libp2p dials a peer through one relay at a time,
+// and may have begun with the one that is dead, for which it waits 5 s.
 func TestWAN_OtherRelayTakesOver(t *testing.T) {
 	t.Parallel()
 	inWAN(t, func(t *testing.T, w *wan) {
@@ -154,6 +155,6 @@ func TestWAN_OtherRelayTakesOver(t *testing.T) {
 				break
 			}
 		}
-		t.Logf("called after %v", w.greetsWithin(recovery, a, b))
+		t.Logf("called after %v", w.greetsWithin(2*recovery, a, b))
 	})
 }
