@@ -36,6 +36,12 @@ func (k kind) String() string {
 	}
 }
 
+// port is one that the host listens at.
+type port struct {
+	kind   kind
+	number uint16
+}
+
 // kindOf tells the transport of an address, with or without /p2p/ID at its end.
 func kindOf(a ma.Multiaddr) kind {
 	k := kindNone

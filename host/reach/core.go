@@ -54,7 +54,7 @@ type core struct {
 	peers  map[peer.ID]*target
 
 	machine   []netip.Addr   // addresses of this machine's interfaces
-	listening []uint16       // ports, of TCP and UDP
+	listening []port         // where the host listens
 	addrs     []ma.Multiaddr // the host's own: of interfaces, mapped, announced
 	known     []ma.Multiaddr // the addresses that the host was last seen at
 	linkedAt  time.Time      // when the first connection to a relay came
@@ -136,20 +136,17 @@ func (c *core) tick() time.Time {
 
 // situation takes the addresses as they are now: of this machine, the ports that the host listens at, and those that it
 // says it can be reached at.
-func (c *core) situation(machine []netip.Addr, listening []uint16, addrs []ma.Multiaddr) {
+func (c *core) situation(machine []netip.Addr, listening []port, addrs []ma.Multiaddr) {
 	if slices.Equal(machine, c.machine) && slices.Equal(listening, c.listening) && slices.EqualFunc(addrs, c.addrs, ma.Multiaddr.Equal) {
 		return
 	}
 	gone := len(c.machine) > 0 && !slices.Equal(machine, c.machine)
-	first := len(c.listening) == 0
 	c.machine, c.listening, c.addrs = machine, listening, addrs
 	c.changed = true
 	if gone {
 		c.disturbed()
 	}
-	if first {
-		c.moved()
-	}
+	c.moved() // what left from a port that is listened at now counts
 }
 
 // disturbed is told that the network may have changed under the connections: an interface came or went, or the machine

@@ -42,13 +42,19 @@ type link struct {
 	local      uint16
 }
 
-// makeshift tells whether a connection over TCP did not leave from the listening port: then the relay does not see where
-// others get through. That happens when another dial to the relay, somebody else's, has the port.
+// makeshift tells whether a connection did not leave from a port that the host listens at over its transport: then the
+// relay does not see where others get through. That happens when another dial to the relay, somebody else's, has the TCP
+// port, and to a dial that was made before the host listened.
 func (c *core) makeshift(l *link) bool {
-	return l.kind == kindTCP && !slices.Contains(c.listening, l.local)
+	return c.listens(l.kind) && !slices.Contains(c.listening, port{l.kind, l.local})
 }
 
-// A connection over TCP that does not leave from the listening port is made anew after a while, twice as long each time. In
+// listens tells whether the host listens over a transport.
+func (c *core) listens(k kind) bool {
+	return slices.ContainsFunc(c.listening, func(p port) bool { return p.kind == k })
+}
+
+// A connection that does not leave from the listening port is made anew after a while, twice as long each time. In
 // the end it stays: where the system does not let a port be shared, that is all there can be.
 const (
 	makeshiftFor  = 250 * time.Millisecond
@@ -212,7 +218,7 @@ func (c *core) tickLink(l *link, soon func(time.Time)) {
 // betterLink has another connection made in place of a makeshift one, when the port is free or soon will be.
 func (c *core) betterLink(l *link, soon func(time.Time)) {
 	s := &l.relay.slots[l.kind]
-	if s.makeshifts >= maxMakeshifts || s.dialing || !c.alone(l) {
+	if s.makeshifts >= maxMakeshifts || s.dialing || l.kind == kindTCP && !c.alone(l) {
 		return
 	}
 	if at := l.up.Add(makeshiftFor << s.makeshifts); at.After(c.now) {

@@ -136,10 +136,6 @@ func (c *core) tickRelay(r *relay, soon func(time.Time)) {
 	if r.lost.IsZero() {
 		r.lost = c.now
 	}
-	if at := c.begun.Add(listenWithin); len(c.listening) == 0 && at.After(c.now) {
-		soon(at)
-		return
-	}
 	for k := range r.slots {
 		c.tickSlot(r, kind(k), soon)
 	}
@@ -160,6 +156,9 @@ func (c *core) tickSlot(r *relay, k kind, soon func(time.Time)) {
 		return
 	}
 	at := s.next
+	if listens := c.begun.Add(listenWithin); !c.listens(k) && k != kindWebSocket && at.Before(listens) {
+		at = listens
+	}
 	if k == kindWebSocket {
 		if c.near(r) {
 			return

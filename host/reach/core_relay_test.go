@@ -302,3 +302,23 @@ func TestCore_EqualReasonsAreToldOnce(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TCP listens a moment before QUIC does, and a dial over QUIC leaves from another port meanwhile.
+func TestCore_AConnectionFromBeforeTheHostListenedIsMadeAnew(t *testing.T) {
+	b := newBench(t, 1)
+	both := b.listening
+	b.listening = both[1:]
+	b.want(b.after(0), "dial relay0 tcp")
+	b.situation(b.machine, both, b.addrs)
+	b.want(b.after(0), "dial relay0 quic")
+	r, remote := b.relays[0], "/ip4/5.0.0.1/udp/9388/quic-v1"
+	b.dialed(r.id, kindQUIC, "")
+	b.linkUp("c1", r.id, addrs(remote)[0], 48017)
+	b.sighted("c1", r.id, addrs(remote)[0], addrs("/ip4/0.0.0.0/udp/48017/quic-v1")[0], addrs("/ip4/7.0.0.1/udp/30000/quic-v1")[0])
+	if got := b.outside(); len(got) > 0 {
+		t.Errorf("seen at %v", got)
+	}
+	if took := b.until("dial relay0 quic"); took != makeshiftFor {
+		t.Errorf("made anew after %v", took)
+	}
+}

@@ -73,7 +73,7 @@ func (c *core) outside() []ma.Multiaddr {
 	last := map[key]ma.Multiaddr{}
 	var order []key
 	for _, s := range c.believed() {
-		if !slices.Contains(c.listening, s.local) {
+		if !slices.Contains(c.listening, port{kindOf(s.seen), s.local}) {
 			continue
 		}
 		k := key{s.from, kindOf(s.seen), ipOf(s.seen).Is4()}
@@ -96,7 +96,7 @@ func (c *core) mapping(k kind) Mapping {
 	seen := map[netip.Addr]ma.Multiaddr{} // by the relay's address
 	for _, four := range []bool{true, false} {
 		for _, s := range c.believed() {
-			if kindOf(s.seen) == k && ipOf(s.seen).Is4() == four && slices.Contains(c.listening, s.local) {
+			if kindOf(s.seen) == k && ipOf(s.seen).Is4() == four && slices.Contains(c.listening, port{kindOf(s.seen), s.local}) {
 				seen[s.at] = s.seen
 			}
 		}

@@ -59,7 +59,7 @@ func newBench(t *testing.T, relays int) *bench {
 	}
 	b := &bench{t, newCore(newID(t), cfg, mathrand.New(mathrand.NewPCG(1, 2)))}
 	b.now, b.begun = begin, begin
-	b.situation([]netip.Addr{netip.MustParseAddr("192.168.1.2")}, []uint16{9388}, addrs("/ip4/192.168.1.2/tcp/9388", "/ip4/192.168.1.2/udp/9388/quic-v1"))
+	b.situation([]netip.Addr{netip.MustParseAddr("192.168.1.2")}, []port{{kindQUIC, 9388}, {kindTCP, 9388}}, addrs("/ip4/192.168.1.2/tcp/9388", "/ip4/192.168.1.2/udp/9388/quic-v1"))
 	return b
 }
 

@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,7 +16,7 @@ import (
 // look tells the core of the host's own addresses.
 func (r *Reach) look() {
 	var machine []netip.Addr
-	var listening []uint16
+	var listening []port
 	all, err := host.Interfaces()
 	if err != nil {
 		r.log.Debug("look at the interfaces", "err", err)
@@ -25,7 +26,7 @@ func (r *Reach) look() {
 		if !plain(a) {
 			continue
 		}
-		listening = append(listening, portOf(a))
+		listening = append(listening, port{kindOf(a), portOf(a)})
 		if !manet.IsIPUnspecified(a) {
 			machine = append(machine, ipOf(a))
 			continue
@@ -37,7 +38,7 @@ func (r *Reach) look() {
 		}
 	}
 	slices.SortFunc(machine, netip.Addr.Compare)
-	slices.Sort(listening)
+	slices.SortFunc(listening, func(a, b port) int { return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.number, b.number)) })
 	addrs := host.Addrs(r.h)
 	if n, ok := r.h.(interface{ AllAddrs() []ma.Multiaddr }); ok { // with port mappings, which libp2p hides while it is private
 		addrs = append(addrs, n.AllAddrs()...)
