@@ -100,6 +100,7 @@ func (b *bubble) line(count int, change ...func(*Config)) []*node {
 
 func (b *bubble) connect(from, to *node) {
 	b.t.Helper()
+	synctest.Wait() // until both hosts tell of their handlers
 	if err := from.host.Connect(b.ctx, to.info()); err != nil {
 		b.t.Fatal(err)
 	}

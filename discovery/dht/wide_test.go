@@ -58,6 +58,7 @@ func (b *bubble) behind(relay *node, change ...func(*Config)) *node {
 func (b *bubble) reserve(n, relay *node) {
 	b.t.Helper()
 	info := publicInfo(relay)
+	synctest.Wait() // until both hosts tell of their handlers
 	if err := n.host.Connect(b.ctx, info); err != nil {
 		b.t.Fatal(err)
 	}
@@ -131,6 +132,7 @@ func TestDHT_ClientsAreFoundByTheirIDOverServersTheyAreNotConnectedTo(t *testing
 		for i := range 5 {
 			s := b.public(&host.RelayConfig{}, anyRelay)
 			if servers = append(servers, s); i > 0 {
+				synctest.Wait()
 				if err := s.host.Connect(b.ctx, publicInfo(servers[i-1])); err != nil {
 					t.Fatal(err)
 				}
