@@ -57,7 +57,7 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 	}
 	k.aim(p, first)
 	_, err := n.DialPeer(network.WithDialPeerTimeout(ctx, 2*timeout), p) // ctx is the one that counts
-	k.aim(p, addrs)
+	k.storeAddrs(p)
 	return k.dialResult(ctx, p, timeout, err)
 }
 
