@@ -82,8 +82,9 @@ func (l *AllowList) set(read []peer.ID) {
 }
 
 // Run follows the file until ctx ends, which is no error: within 300 ms of a change the new list holds, and h's
-// connections to peers that are no longer on it are closed, with everything on them. While the file cannot be read or
-// has a malformed line, the last good list holds, and log is told once. Run is called at most once for a list.
+// connections to peers that are no longer on it are closed, with everything on them. Those of [Config.Relays] need not be
+// on it: their connections are closed once when they are taken off it, and come back. While the file cannot be read or has
+// a malformed line, the last good list holds, and log is told once. Run is called at most once for a list.
 func (l *AllowList) Run(ctx context.Context, h corehost.Host, log *slog.Logger) error {
 	if l == nil || l.file == "" {
 		<-ctx.Done()
@@ -93,6 +94,9 @@ func (l *AllowList) Run(ctx context.Context, h corehost.Host, log *slog.Logger) 
 		log = slog.New(slog.DiscardHandler)
 	}
 	f := follower{list: l, host: h, log: log, seen: l.last}
+	if n, ok := h.(*node); ok {
+		f.carriers = n.gate.relays
+	}
 	tick := time.NewTicker(allowInterval)
 	defer tick.Stop()
 	for {
@@ -113,6 +117,8 @@ type follower struct {
 	seen    []byte // the last reading
 	warned  string
 	changed time.Time
+
+	carriers []peer.ID // may be connected, listed or not
 }
 
 func (f *follower) look() {
@@ -129,7 +135,9 @@ func (f *follower) look() {
 			break
 		}
 		f.list.last, f.warned, f.changed = data, "", time.Now()
+		before := *f.list.now.Load()
 		f.list.set(read)
+		f.revoke(before)
 		f.log.Info("the allow list has changed", "file", f.list.file, "peers", len(*f.list.now.Load()))
 	default:
 		f.warned = ""
@@ -148,16 +156,28 @@ func (f *follower) warn(err error) {
 	f.log.Warn("the allow list cannot be used, the previous one holds", "file", f.list.file, "err", err)
 }
 
-// letGo closes the connections to peers that are not on the list.
+// letGo closes the connections to peers that are not on the list, and need to be.
 func (f *follower) letGo() {
 	for _, p := range f.host.Network().Peers() {
-		if f.list.Allows(p) {
-			continue
+		if !f.list.Allows(p) && !slices.Contains(f.carriers, p) {
+			f.disconnect(p)
 		}
-		f.log.Info("disconnected a peer that is no longer on the allow list", "peer", p)
-		if err := f.host.Network().ClosePeer(p); err != nil {
-			f.log.Debug("close a connection", "peer", p, "err", err)
+	}
+}
+
+// revoke ends what carriers that were on the list before have begun. They may connect again, as any that is not listed.
+func (f *follower) revoke(before map[peer.ID]struct{}) {
+	for _, p := range f.carriers {
+		if _, was := before[p]; was && !f.list.Allows(p) {
+			f.disconnect(p)
 		}
+	}
+}
+
+func (f *follower) disconnect(p peer.ID) {
+	f.log.Info("disconnected a peer that is no longer on the allow list", "peer", p)
+	if err := f.host.Network().ClosePeer(p); err != nil {
+		f.log.Debug("close a connection", "peer", p, "err", err)
 	}
 }
 

@@ -184,6 +184,55 @@ func TestAllowList_RemovedPeerIsLetGo(t *testing.T) {
 	})
 }
 
+// Threat T29: a relay that carries need not be allowed to call, and is no matter of the list's until it was on it.
+func TestAllowList_ANamedRelayOutlastsAChange(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
+		n := hosttest.New(t)
+		defer n.Close()
+		relay, a := n.Host(), n.Host()
+		file := writeAllow(t, a.ID().String())
+		l, err := host.NewAllowList(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := n.HostWith(host.Config{Allow: l, Relays: []peer.ID{relay.ID()}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- l.Run(ctx, b, nil) }()
+		connect := func() network.Conn {
+			if err := b.Connect(t.Context(), peer.AddrInfo{ID: relay.ID(), Addrs: host.Addrs(relay)}); err != nil {
+				t.Fatal(err)
+			}
+			return b.Network().ConnsToPeer(relay.ID())[0]
+		}
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(5 * time.Second) // virtual
+		}
+		first := connect()
+		write("# nobody\n")
+		if first.IsClosed() {
+			t.Error("a relay that was never listed is let go by a change")
+		}
+		write(relay.ID().String() + "\n")
+		write("# nobody again\n")
+		if !first.IsClosed() {
+			t.Error("a relay that is taken off the list keeps the connection over which it called")
+		}
+		second := connect()
+		<-time.After(5 * time.Second)
+		if second.IsClosed() {
+			t.Error("it does not carry any more")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAllowList_AddedPeerMayConnect(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {
 		n := hosttest.New(t)
