@@ -130,6 +130,7 @@ type keeping struct {
 	*Mapper
 	at     place
 	router router // nil: none
+	asked  []Port // what the router was last asked for, whether it has mapped all of it or not
 	next   time.Time
 	pause  time.Duration
 }
@@ -149,7 +150,7 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 	}
 	ports := k.ports()
 	due := !now.Before(k.next)
-	if k.router == nil && len(ports) == 0 || !due && (k.router == nil || k.same(ports)) {
+	if k.router == nil && len(ports) == 0 || !due && (k.router == nil || slices.Equal(ports, k.asked)) {
 		return
 	}
 	if k.router == nil {
@@ -159,6 +160,7 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 		}
 		k.log.Debug("the router maps ports", "addr", at.gateway, "proto", k.router.String())
 	}
+	k.asked = ports
 	if err := k.renew(ctx, ports); err != nil {
 		if ctx.Err() != nil { // it is no fault of the router's
 			return
@@ -175,13 +177,6 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 func (k *keeping) wait(now time.Time, err error) {
 	k.log.Debug("no port is mapped", "err", err)
 	k.next, k.pause = now.Add(k.pause), min(2*k.pause, lastPause)
-}
-
-// same tells whether exactly the ports are mapped.
-func (k *keeping) same(ports []Port) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(ports) == len(k.mapped) && !slices.ContainsFunc(ports, func(p Port) bool { return k.mapped[p] == 0 })
 }
 
 var errNotPublic = errors.New("the router has no public address itself")

@@ -21,6 +21,7 @@ type home struct {
 	ports    []Port
 	public   netip.Addr
 	taken    []uint16 // outside ports that are another's
+	never    Port     // is not mapped
 	searches []time.Time
 	gone     bool
 	slow     time.Duration // to say its address
@@ -56,6 +57,9 @@ func (h *home) add(_ context.Context, p Port, want uint16, _ time.Duration) (uin
 	defer h.mu.Unlock()
 	if h.gone {
 		return 0, errNoAnswer
+	}
+	if p == h.never {
+		return 0, errors.New("not this one")
 	}
 	if slices.Contains(h.taken, want) {
 		return 0, errPortTaken
@@ -190,6 +194,20 @@ func TestMapper_TakesAnotherPortWhereItsOwnIsTaken(t *testing.T) {
 		after(5 * renewEvery)
 		if again, _ := m.Outside(udp); again != at {
 			t.Errorf("at %v after renewals, at %v before", again, at)
+		}
+	})
+}
+
+// Some routers map one transport and not the other.
+func TestMapper_APortThatIsNotMappedIsAskedForWithTheOthers(t *testing.T) {
+	inHome(t, func(t *testing.T, h *home, m *Mapper) {
+		h.change(func(h *home) { h.never, h.renewals = udp, 0; delete(h.mapped, udp) })
+		after(10 * time.Minute)
+		if h.renewals < 9 || h.renewals > 12 {
+			t.Errorf("asked %d times in ten minutes", h.renewals)
+		}
+		if outside(m, tcp) == "" || outside(m, udp) != "" {
+			t.Errorf("mapped at %q and %q", outside(m, tcp), outside(m, udp))
 		}
 	})
 }
