@@ -227,7 +227,7 @@ func (c *core) reserved(p peer.ID, got reservation, text string, refused bool) {
 		left := got.expires.Sub(c.now)
 		r.held, r.expires, r.refusals, r.reserveText = c.joined(r), got.expires, 0, ""
 		r.circuits, r.data, r.duration = got.addrs, got.data, got.duration
-		r.ask = c.now.Add(c.jitter(min(reserveEvery, left/3)))
+		r.ask = c.now.Add(c.jitter(max(2*reserveGap, min(reserveEvery, left/3)))) // its clock may be off
 		return
 	}
 	r.reserveText = text

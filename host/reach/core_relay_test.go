@@ -44,6 +44,13 @@ func TestCore_ReservesAtOnceAndRenewsInTime(t *testing.T) {
 	if took := b.until("reserve"); took > 30*time.Second {
 		t.Errorf("one of a minute is renewed after %v", took)
 	}
+	// A relay whose clock is off grants a moment only, over and over.
+	for range 10 {
+		b.reserved(b.relays[0].id, reservation{expires: b.now.Add(time.Millisecond)}, "", false)
+		if took := b.until("reserve"); took < reserveGap {
+			t.Fatalf("one of a millisecond is renewed after %v", took)
+		}
+	}
 	// What a relay refuses is asked for again ever more rarely, what failed soon.
 	var last time.Duration
 	for range 10 {

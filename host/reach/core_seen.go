@@ -2,6 +2,7 @@ package reach
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -63,32 +64,28 @@ func (c *core) believed() []sighting {
 }
 
 // outside returns the addresses that this host is seen at and that others may use: those of connections that left from
-// a listening port. The newest of each relay, transport and version of IP counts.
+// a listening port.
 func (c *core) outside() []ma.Multiaddr {
+	out := append(c.seenBy(true), c.seenBy(false)...)
+	slices.SortFunc(out, ma.Multiaddr.Compare)
+	return slices.CompactFunc(out, ma.Multiaddr.Equal)
+}
+
+// seenBy is outside by this host's relays, or by other peers that carry something. A host without relays has the others
+// only. The newest of each relay, transport and version of IP counts.
+func (c *core) seenBy(ours bool) []ma.Multiaddr {
 	type key struct {
 		from peer.ID
 		kind kind
 		four bool
 	}
 	last := map[key]ma.Multiaddr{}
-	var order []key
 	for _, s := range c.believed() {
-		if !slices.Contains(c.listening, port{kindOf(s.seen), s.local}) {
-			continue
+		if slices.Contains(c.listening, port{kindOf(s.seen), s.local}) && ours == (c.relayOf(s.from) != nil || len(c.relays) == 0) {
+			last[key{s.from, kindOf(s.seen), ipOf(s.seen).Is4()}] = s.seen
 		}
-		k := key{s.from, kindOf(s.seen), ipOf(s.seen).Is4()}
-		if last[k] == nil {
-			order = append(order, k)
-		}
-		last[k] = s.seen
 	}
-	var out []ma.Multiaddr
-	for _, k := range order {
-		out = append(out, last[k])
-	}
-	out = ma.Unique(out)
-	slices.SortFunc(out, ma.Multiaddr.Compare)
-	return out
+	return slices.SortedFunc(maps.Values(last), ma.Multiaddr.Compare)
 }
 
 // mapping tells the kind of NAT by the addresses that relays at different addresses see, over IPv4 where there is any.
@@ -133,9 +130,10 @@ func (c *core) own(least, most addr.Scope) []ma.Multiaddr {
 	return out
 }
 
-// offerFor returns what is offered to a peer on a connection through a relay whose own address reaches as far as realm.
+// offerFor returns what is offered to a peer on a connection through a relay whose own address reaches as far as realm. What
+// peers say that are no relays of this host's comes last: it must not take the place of what is known.
 func (c *core) offerFor(realm addr.Scope) offer {
-	all := append(c.outside(), c.own(max(realm, addr.Loopback), addr.Public)...)
+	all := slices.Concat(c.seenBy(true), c.own(max(realm, addr.Loopback), addr.Public), c.seenBy(false))
 	return offer{
 		addrs: pick(all, realm, nil), public: c.public(),
 		udp: c.mapping(kindQUIC), tcp: c.mapping(kindTCP),

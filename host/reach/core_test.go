@@ -182,6 +182,24 @@ func TestCore_OnlyRelaysAreBelievedWhereTheHostIs(t *testing.T) {
 	}
 }
 
+// A peer that may be connected and carries something could otherwise keep this host from ever being reached directly.
+func TestCore_WhatOthersSeeTakesNoPlaceOfWhatTheRelaysSee(t *testing.T) {
+	b := newBench(t, 1)
+	b.after(0)
+	remote, seen := "/ip4/5.0.0.1/udp/9388/quic-v1", "/ip4/7.0.0.1/udp/30000/quic-v1"
+	b.link("c1", 0, remote)
+	b.see("c1", 0, remote, seen)
+	for i := range 2 * maxIPs {
+		liar := newID(t)
+		b.sighted(fmt.Sprint("l", i), liar, ma.StringCast("/ip4/5.0.0.9/udp/1/quic-v1"), ma.StringCast("/ip4/192.168.1.2/udp/9388/quic-v1"),
+			ma.StringCast(fmt.Sprintf("/ip4/6.0.0.%d/udp/1/quic-v1", i+1)))
+		b.paths(newID(t), []carried{{conn: fmt.Sprint("r", i), relay: liar, realm: addr.Public}}, 0)
+	}
+	if got := b.offerFor(addr.Public).addrs; len(got) != maxIPs || got[0].String() != seen {
+		t.Errorf("offered: %v", got)
+	}
+}
+
 func TestCore_PublicByOwnAddressesOnly(t *testing.T) {
 	b := newBench(t, 2)
 	b.after(0)

@@ -127,15 +127,15 @@ func (j *job) ping(ctx context.Context, a action) {
 }
 
 // reserve asks a relay for a reservation.
-func (j *job) reserve(ctx context.Context, p peer.ID) {
-	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "reserve"), reserveWithin)
+func (j *job) reserve(base context.Context, p peer.ID) {
+	ctx, cancel := context.WithTimeout(network.WithNoDial(base, "reserve"), reserveWithin)
 	defer cancel()
 	h := &ending{Host: j.h, opened: func(s network.Stream) func() bool {
 		return context.AfterFunc(ctx, func() { _ = s.Reset() })
 	}}
 	got, err := client.Reserve(ctx, h, peer.AddrInfo{ID: p})
 	h.stop()
-	if errors.Is(err, context.Canceled) {
+	if base.Err() != nil {
 		return
 	}
 	j.metrics.reserved(err)

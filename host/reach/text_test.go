@@ -59,6 +59,7 @@ func TestExplain(t *testing.T) {
 		{sym, sym, unanswered, "the NATs of both sides give out a new port"},
 		{sym, known, unanswered, "this node's NAT gives out a new port"},
 		{known, sym, unanswered, "the peer's NAT gives out a new port"},
+		{known, known, []Met{{Err: "refused", How: "lan"}, {Err: noAnswer, How: "lan"}, {Err: noAnswer}}, "nobody was met at 2 addresses, no answer at 1 address"},
 		{known, offer{addrs: a, public: true}, unanswered, "the peer says it is public, but: no answer at 2 addresses, refused at 1 address"},
 		{known, known, unanswered, "no answer at 2 addresses, refused at 1 address"},
 		{some, known, unanswered, "no answer at 2 addresses, refused at 1 address; this node's NAT may"},

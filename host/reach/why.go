@@ -38,16 +38,21 @@ func explain(ex exchanged, met []Met) string {
 	return text
 }
 
-// metText sums up what the addresses met.
+// metText sums up what the addresses met. The peer is told of it, too, and chose the addresses: it must not learn what
+// answers in this host's own network.
 func metText(met []Met) string {
 	var texts []string
 	var count []int
 	for _, m := range met {
-		if i := slices.Index(texts, m.Err); i >= 0 {
+		text := m.Err
+		if m.How == "lan" {
+			text = "nobody was met"
+		}
+		if i := slices.Index(texts, text); i >= 0 {
 			count[i]++
 			continue
 		}
-		texts, count = append(texts, m.Err), append(count, 1)
+		texts, count = append(texts, text), append(count, 1)
 	}
 	for i := range texts {
 		texts[i] = fmt.Sprintf("%s at %s", texts[i], plural(count[i], "address", "addresses"))
