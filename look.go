@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -85,7 +87,7 @@ func (r *running) dialBack(ctx context.Context, p peer.ID) []pathinfo.Met {
 			case errors.Is(err, context.DeadlineExceeded):
 				out[i].Err = "no answer"
 			case err != nil:
-				out[i].Err = err.Error()
+				out[i].Err = dialProblem(err)
 			case id != p:
 				out[i].Err = fmt.Sprintf("another peer answers: %s", id)
 			}
@@ -93,4 +95,15 @@ func (r *running) dialBack(ctx context.Context, p peer.ID) []pathinfo.Met {
 	}
 	wg.Wait()
 	return out
+}
+
+// dialProblem says what a dial met, without this node's own addresses: the peer is told of it.
+func dialProblem(err error) string {
+	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
+		return sys.Err.Error()
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err.Error()
+	}
+	return err.Error()
 }
