@@ -1,7 +1,6 @@
 package reach
 
 import (
-	"context"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -14,8 +13,8 @@ func TestUntil_ALateStartDoesNotEndTheNextAttempt(t *testing.T) {
 	c := newBench(t, 0).core
 	c.peers[p] = &target{peer: p, id: 2}
 	j := &job{Reach: &Reach{core: c, ends: map[peer.ID]end{}}}
-	second, stopSecond := j.until(context.Background(), p, 2)
-	first, stopFirst := j.until(context.Background(), p, 1)
+	second, stopSecond := j.until(t.Context(), p, 2)
+	first, stopFirst := j.until(t.Context(), p, 1)
 	if first.Err() == nil || second.Err() != nil {
 		t.Errorf("the first: %v, the second: %v", first.Err(), second.Err())
 	}
@@ -24,7 +23,7 @@ func TestUntil_ALateStartDoesNotEndTheNextAttempt(t *testing.T) {
 		t.Error("the end of the first ends the second")
 	}
 	c.peers[p].id = 3
-	third, stopThird := j.until(context.Background(), p, 3)
+	third, stopThird := j.until(t.Context(), p, 3)
 	if second.Err() == nil || third.Err() != nil {
 		t.Errorf("the second: %v, the third: %v", second.Err(), third.Err())
 	}
