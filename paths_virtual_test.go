@@ -2,10 +2,12 @@ package p2p_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
@@ -112,4 +114,45 @@ func TestPaths_NobodyToldOfThePeer(t *testing.T) {
 			t.Fatalf("by its service: %q, %v", got, err)
 		}
 	})
+}
+
+// TestBroadcast_AcrossNATs has two that hear each other while a relay carries for them, which takes no part itself, and
+// after they have got a direct connection.
+func TestBroadcast_AcrossNATs(t *testing.T) {
+	for _, kind := range []hosttest.RouterKind{hosttest.Symmetric, hosttest.PortRestricted} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
+				first, second, _ := behind(t, net, kind)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				out, _ := tuned(t, first)
+				_, sub := tuned(t, second)
+				for i := range 20 { // of which the last are long after the move, if there is one
+					net.Await(10*time.Second, func() string {
+						if err := out.Publish(ctx, wrapperspb.String(fmt.Sprint(i))); err != nil {
+							return err.Error()
+						}
+						return ""
+					})
+					time.Sleep(time.Second)
+				}
+				heard := 0
+				for m := range sub.Messages(ctx) {
+					if m.Body.GetValue() != fmt.Sprint(heard) {
+						t.Fatalf("%q after %d messages", m.Body.GetValue(), heard)
+					}
+					if heard++; heard == 20 {
+						break
+					}
+				}
+				want := grpcstream.PathRelay
+				if kind == hosttest.PortRestricted {
+					want = grpcstream.PathDirect
+				}
+				if got := infoOf(first, second).Path; got != string(want) {
+					t.Errorf("in the end the path is %q, want %q", got, want)
+				}
+			})
+		})
+	}
 }

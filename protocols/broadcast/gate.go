@@ -99,9 +99,25 @@ func (g *gate) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
 	})
 }
 
+// Network implements [corehost.Host].
+func (g *gate) Network() network.Network { return relayedToo{g.Host.Network()} }
+
+// relayedToo is a network on which a relayed connection is as good as a direct one: GossipSub would leave those alone that
+// are reached through a relay only.
+type relayedToo struct{ network.Network }
+
+// Connectedness implements [network.Network].
+func (n relayedToo) Connectedness(p peer.ID) network.Connectedness {
+	c := n.Network.Connectedness(p)
+	if c == network.Limited {
+		return network.Connected
+	}
+	return c
+}
+
 // NewStream implements [corehost.Host].
 func (g *gate) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
-	raw, err := g.Host.NewStream(ctx, p, ids...)
+	raw, err := g.Host.NewStream(network.WithAllowLimitedConn(ctx, "broadcast"), p, ids...)
 	if err != nil {
 		return nil, err
 	}
