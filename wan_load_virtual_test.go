@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -37,7 +38,7 @@ func (r record) longestGap() (gap time.Duration) {
 }
 
 // steadyCalls makes 50 calls a second until stop is called.
-func (w *wan) steadyCalls(from, to *p2p.Node) (stop func() record) {
+func (w *wan) steadyCalls(from, to *p2p.Node, opts ...grpc.CallOption) (stop func() record) {
 	var mu sync.Mutex
 	var r record
 	var wg sync.WaitGroup
@@ -47,7 +48,7 @@ func (w *wan) steadyCalls(from, to *p2p.Node) (stop func() record) {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 		defer cancel()
 		begun := time.Now()
-		_, err := client.Greet(ctx, &pb.GreetRequest{Name: "x"})
+		_, err := client.Greet(ctx, &pb.GreetRequest{Name: "x"}, opts...)
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
@@ -80,38 +81,44 @@ func (w *wan) steadyCalls(from, to *p2p.Node) (stop func() record) {
 	}
 }
 
-// Calls that go on over the relay move to a direct connection, and none fails or waits.
+// Calls that go on over the relay move to a direct connection, and so does a stream: no call fails, no message is lost,
+// and none waits.
 func TestWAN_MovesUnderLoad(t *testing.T) {
 	t.Parallel()
 	inWAN(t, func(t *testing.T, w *wan) {
 		a, b := w.node(w.Router(hosttest.PortRestricted), "a"), w.node(w.Router(hosttest.PortRestricted), "b")
 		w.Partition(nodesOf(a), nodesOf(b))
 		w.mustGreet(a, b)
-		stop := w.steadyCalls(a, b)
+		stop, quiet := w.steadyCalls(a, b), w.steadyTalk(a, b)
 		time.Sleep(5 * time.Second)
 		w.Heal()
 		t.Logf("direct after %v", w.directWithin(2*time.Minute, a, b))
-		t.Logf("the relayed connection ended after %v more", w.aloneWithin(5*time.Second, a, b))
+		t.Logf("the relayed connection ended after %v more", w.aloneWithin(40*time.Second, a, b))
 		time.Sleep(5 * time.Second)
-		r := stop()
+		r, s := stop(), quiet()
 		for _, f := range r.failed {
 			t.Errorf("a call failed: %v", f.err)
 		}
 		if gap := r.longestGap(); gap > 500*time.Millisecond {
 			t.Errorf("no answer for %v", gap)
 		}
-		t.Logf("%d calls, longest gap %v", r.made, r.longestGap())
+		if s.err != nil || s.gap > 500*time.Millisecond {
+			t.Errorf("no message for %v, error %v", s.gap, s.err)
+		}
+		t.Logf("%d calls, longest gap %v; %d messages, longest gap %v", r.made, r.longestGap(), s.back, s.gap)
 	})
 }
 
-// Calls that go on directly move back over the relay when the direct way is cut, which nobody is told.
+// Calls that go on directly move back over the relay when the direct way is cut, which nobody is told, and so does a
+// stream, without the loss of a message.
 func TestWAN_BackOverTheRelay(t *testing.T) {
 	t.Parallel()
 	inWAN(t, func(t *testing.T, w *wan) {
 		a, b := w.node(w.Router(hosttest.PortRestricted), "a"), w.node(w.Router(hosttest.PortRestricted), "b")
 		w.mustGreet(a, b)
 		w.directWithin(3*time.Second, a, b)
-		stop := w.steadyCalls(a, b)
+		w.aloneWithin(5*time.Second, a, b)
+		stop, still, quiet := w.steadyCalls(a, b), w.steadyCalls(a, b, p2p.Repeatable()), w.steadyTalk(a, b)
 		time.Sleep(5 * time.Second)
 		w.Partition(nodesOf(a), nodesOf(b))
 		cut := time.Now()
@@ -119,9 +126,15 @@ func TestWAN_BackOverTheRelay(t *testing.T) {
 		if p := peerOf(a, b.ID()); p.Path != "relay" {
 			t.Errorf("path %q", p.Path)
 		}
-		r := stop()
-		if gap := r.longestGap(); gap > 5*time.Second {
+		r, again, s := stop(), still(), quiet()
+		for _, f := range again.failed {
+			t.Errorf("a call that may be repeated failed: %v", f.err)
+		}
+		if gap := r.longestGap(); gap > recovery {
 			t.Errorf("no answer for %v", gap)
+		}
+		if s.err != nil || s.gap > recovery {
+			t.Errorf("no message for %v, error %v", s.gap, s.err)
 		}
 		var last time.Duration // of the calls that had gone out on the way that was cut
 		for _, f := range r.failed {
@@ -130,10 +143,11 @@ func TestWAN_BackOverTheRelay(t *testing.T) {
 				t.Errorf("a call failed: %v", f.err)
 			}
 		}
-		if last > 5*time.Second {
+		if last > recovery {
 			t.Errorf("a call failed that was made %v after the cut", last)
 		}
-		t.Logf("%d calls, %d failed, the last made %v after the cut, longest gap %v", r.made, len(r.failed), last, r.longestGap())
+		t.Logf("%d calls, %d failed, the last made %v after the cut, longest gap %v; %d messages, longest gap %v",
+			r.made, len(r.failed), last, r.longestGap(), s.back, s.gap)
 		w.Heal()
 		t.Logf("direct again after %v", w.directWithin(2*time.Minute, a, b))
 	})

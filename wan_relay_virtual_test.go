@@ -13,6 +13,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
@@ -88,6 +89,32 @@ func TestWAN_RelayLimitIsNamed(t *testing.T) {
 		}
 		t.Log(err)
 		t.Logf("called after %v", w.greetsWithin(recovery, a, b))
+	})
+}
+
+// A stream over a relay lasts, busy or not, and needs no help for it.
+func TestWAN_StreamOverTheRelayLasts(t *testing.T) {
+	t.Parallel()
+	inWAN(t, func(t *testing.T, w *wan) {
+		a, b := w.node(w.Router(hosttest.Symmetric), "a"), w.node(w.Router(hosttest.Symmetric), "b")
+		desc := echoDesc()
+		s, err := a.Peer(b.ID().String()).NewStream(t.Context(), &desc.Streams[0], "/"+desc.ServiceName+"/Talk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, pause := range []time.Duration{0, time.Second, 10 * time.Second, time.Minute, 5 * time.Minute, 0} {
+			time.Sleep(pause)
+			var m wrapperspb.Int64Value
+			if err := errors.Join(s.SendMsg(wrapperspb.Int64(int64(i))), s.RecvMsg(&m)); err != nil || m.GetValue() != int64(i) {
+				t.Fatalf("after a pause of %v: %d, error %v", pause, m.GetValue(), err)
+			}
+		}
+		if p := peerOf(a, b.ID()); p.Path != "relay" {
+			t.Errorf("path %q", p.Path)
+		}
+		if err := s.CloseSend(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -57,17 +57,20 @@ func place(n *p2p.Node) string { return n.Addrs()[0].String() }
 // node starts a node behind a router, which uses the relay and greets.
 func (w *wan) node(at *p2ptest.Router, name string, opts ...p2p.Option) *p2p.Node {
 	w.t.Helper()
-	n := at.Node(w.options(name, opts...)...)
-	pb.RegisterGreeterServiceServer(n, greeter{who: name})
-	w.mustStart(n)
-	return n
+	return w.serve(at.Node(w.options(name, opts...)...), name)
 }
 
 // again starts a node in the place of one that is gone.
 func (w *wan) again(gone *p2p.Node, port int, name string, opts ...p2p.Option) *p2p.Node {
 	w.t.Helper()
-	n := w.Again(gone, port, w.options(name, opts...)...)
+	return w.serve(w.Again(gone, port, w.options(name, opts...)...), name)
+}
+
+// serve starts a node that greets and sends back what it hears.
+func (w *wan) serve(n *p2p.Node, name string) *p2p.Node {
+	w.t.Helper()
 	pb.RegisterGreeterServiceServer(n, greeter{who: name})
+	n.RegisterService(echoDesc(), nil)
 	w.mustStart(n)
 	return n
 }
