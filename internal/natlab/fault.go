@@ -42,10 +42,13 @@ func (r *Router) line() *place {
 	return r.place
 }
 
-// FlushMappings makes the router forget all mappings and connections, as when it is switched off and on. Nothing goes out
-// meanwhile: a packet would bring its mapping back.
+// FlushMappings makes the router, and those before it, forget all mappings and connections, as when they are switched off
+// and on. Nothing goes out meanwhile: a packet would bring its mapping back.
 func (r *Router) FlushMappings() {
 	r.lab.tb.Helper()
+	if r.parent != nil {
+		r.parent.FlushMappings()
+	}
 	if r.kind == None {
 		return // it knows nothing
 	}
