@@ -30,6 +30,11 @@ func TestCore_BackoffsGrowToTheirCeilings(t *testing.T) {
 		"let go":     {fullBase, fullMax, func(o *one) { o.arrive("a", true); o.connDown("a", 0, closedFull) }},
 		"refused":    {refusedBase, refusedMax, func(o *one) { o.arrive("a", true); o.connDown("a", 0, closedNotAllow) }},
 		"lost":       {redialBase, redialNear, func(o *one) { o.peers["a"].lost = o.now; o.dialed("a", in) }},
+		"just now": {redialBase, redialRelay, func(o *one) {
+			o.peers["a"].lost = o.now
+			o.peers["a"].addrs = []address{{Multiaddr: addrOf("/ip4/9.9.9.9/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit")}}
+			o.dialed("a", in)
+		}},
 		"not there":  {redialBase, redialRefused, func(o *one) { o.peers["a"].lost = o.now; o.dialed("a", &refusedError{"refused"}) }},
 		"long ago":   {redialBase, redialFar, func(o *one) { o.peers["a"].lost = o.now.Add(-23 * time.Hour); o.dialed("a", in) }},
 		"named once": {redialBase, redialNear, func(o *one) { o.peers["a"].sticky = true; o.dialed("a", in) }},

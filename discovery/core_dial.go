@@ -30,6 +30,10 @@ const (
 	redialHeard = time.Second
 	redialNear  = 1500 * time.Millisecond
 	redialSoon  = 3 * time.Minute
+	// redialRelay is the ceiling for redialRelayFor after the loss where a relay is asked: it answers at once, and whoever is
+	// restarted is there again within seconds.
+	redialRelay    = 500 * time.Millisecond
+	redialRelayFor = 15 * time.Second
 	// redialRefused is the ceiling where the machine answers and the program does not: it ended, and when it is started
 	// again it calls by itself.
 	redialRefused = 5 * time.Second
@@ -73,8 +77,12 @@ func (c *core) backoff(e *entry) time.Duration {
 	if e.refused {
 		ceiling = redialRefused
 	}
-	if since := c.now.Sub(e.lost); !e.lost.IsZero() && since > redialSoon {
+	switch since := c.now.Sub(e.lost); {
+	case e.lost.IsZero():
+	case since > redialSoon:
 		ceiling = min(ceiling+(since-redialSoon)/5, redialFar)
+	case since < redialRelayFor && slices.ContainsFunc(e.addrs, func(a address) bool { return addr.Relayed(a.Multiaddr) }):
+		ceiling = redialRelay
 	}
 	return c.jitter(capped(redialBase, e.fails-1, ceiling))
 }

@@ -217,8 +217,8 @@ func (c *core) places(e *entry) (direct, circuits []ma.Multiaddr) {
 
 // aim returns at which addresses a peer is dialed next, and for how long at most.
 //
-// Of a lost peer beyond the site that has a relay, the relay is asked first and each other time alone: it knows at once
-// whether the peer is there, while the addresses that the peer had may keep silent for as long as the dial lasts.
+// Of a lost peer beyond the site that has a relay, the relay is asked first, and mostly alone: it knows at once whether the
+// peer is there, while the addresses that the peer had may keep silent for as long as the dial lasts.
 func (c *core) aim(e *entry) ([]ma.Multiaddr, time.Duration) {
 	direct, circuits := c.places(e)
 	all := slices.Concat(direct, circuits)
@@ -229,7 +229,7 @@ func (c *core) aim(e *entry) ([]ma.Multiaddr, time.Duration) {
 		return all, dialTimeout(direct, !e.lost.IsZero())
 	}
 	timeout := min(max(lostTimeout, 10*e.rtt), lostLongest)
-	if e.fails%2 == 0 {
+	if e.fails%4 != 1 {
 		return circuits, timeout
 	}
 	return all, timeout
