@@ -68,7 +68,7 @@ func TestDoctor_NamesTheNAT(t *testing.T) {
 			m.start()
 			m.says("nat", words...)
 			m.says("udp", "pass", "2 relays")
-			m.says("ports", "pass", "tcp 9388, udp 5353, udp 9388, and no others")
+			m.says("ports", "pass", "tcp 9388, udp 9388, udp 5353, and no others")
 			if kind == natlab.UPnP {
 				m.says("port mapping", "pass", "lets others in")
 			}

@@ -59,11 +59,12 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "p2p",
 		Short: "Run a node and steer it",
-		Long: `p2p runs a node: it finds the other nodes on the local network by itself, and every
-service that one of them offers can be called by all.
+		Long: `p2p runs a node: it finds the other nodes on the local network by itself, and those on other
+networks through a relay of your own, and every service that one of them offers can be called by all.
 
-A PEER is given as its ID, as ID@host:port, as a multiaddr that ends in /p2p/ID, or by
-a name that was pinned to it with "p2p peers pin".
+A PEER is given as its ID, as ID@host:port, as ID@RELAY@host:port when it is reached through the
+relay with the ID RELAY, as a multiaddr that ends in /p2p/ID, or by a name that was pinned to it with
+"p2p peers pin". What "p2p run" prints first, "share: …", is one.
 
 The node's home is the folder that --home names, else the one in P2P_HOME, else
 ` + defaultHome() + `.

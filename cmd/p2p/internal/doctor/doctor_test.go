@@ -130,9 +130,10 @@ func TestPorts(t *testing.T) {
 		return out
 	}
 	all := []string{"tcp 0.0.0.0:9388", "udp 0.0.0.0:9388", "tcp 0.0.0.0:443", "udp 0.0.0.0:5353", "udp 0.0.0.0:41234"}
-	want(t, "as it is to be", Ports(listen, true, open(all...), nil), Pass, "tcp 443, tcp 9388, udp 5353, udp 9388, and no others", "")
+	want(t, "as it is to be", Ports(listen, true, open(all...), nil), Pass, "tcp 443, tcp 9388, udp 9388, udp 5353, and no others", "")
 	want(t, "one is missing", Ports(listen, true, open(all[1:]...), nil), Fail, "tcp 9388 is not open", "restart")
 	want(t, "one too many", Ports(listen, true, open(append(all, "tcp 127.0.0.1:6060")...), nil), Warn, "also tcp 127.0.0.1:6060", "ss")
+	want(t, "multicast DNS of somebody else", Ports(listen, false, open(all...), nil), Warn, "also udp 0.0.0.0:5353", "ss")
 	want(t, "another system", Ports(listen, false, nil, sockets.ErrUnsupported), Unknown, "tcp 9388", "")
 	want(t, "not readable", Ports(listen, false, nil, errors.New("no /proc")), Unknown, "no /proc", "")
 }

@@ -47,8 +47,7 @@ func (s Subject) Examine(ctx context.Context) []Check {
 		out = append(out, Multicast(*s.MDNS))
 	}
 	own, err := sockets.Own()
-	listen := h.Network().ListenAddresses()
-	out = append(out, Ports(listen, s.MDNS != nil && !addr.LoopbackOnly(listen), own, err))
+	out = append(out, Ports(h.Network().ListenAddresses(), s.MDNS != nil, own, err))
 	out = append(out, Announced(s.Node.Addrs(), s.Announce, s.Profile == "relay"))
 	if s.Profile == "wan" {
 		out = append(out, Relays(s.knock(ctx), st)...)

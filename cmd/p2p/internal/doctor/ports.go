@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	namePorts = "ports"
-	mdnsPort  = 5353
+	namePorts    = "ports"
+	multicastDNS = "udp 5353"
 )
 
 // Ports compares the sockets that the process has with those that it is to have by what it listens at: those of the table
-// in docs/security.md. own is what [sockets.Own] returned.
+// in docs/security.md. mdns tells whether the node searches links; own is what [sockets.Own] returned.
 func Ports(listen []ma.Multiaddr, mdns bool, own []sockets.Socket, err error) Check {
-	wanted := wantedPorts(listen, mdns)
+	wanted := wantedPorts(listen)
 	list := strings.Join(wanted, ", ")
 	switch {
 	case errors.Is(err, sockets.ErrUnsupported):
@@ -34,11 +34,15 @@ func Ports(listen []ma.Multiaddr, mdns bool, own []sockets.Socket, err error) Ch
 	for _, s := range own {
 		text := fmt.Sprintf("%s %d", s.Network, s.Addr.Port())
 		missing = slices.DeleteFunc(missing, func(w string) bool { return w == text })
-		if slices.Contains(wanted, text) || momentary(s) {
-			continue
+		switch {
+		case slices.Contains(wanted, text) || momentary(s):
+		case mdns && text == multicastDNS: // whether it is to be open depends on the links
+			wanted = append(wanted, text)
+		default:
+			extra = append(extra, s.String())
 		}
-		extra = append(extra, s.String())
 	}
+	list = strings.Join(wanted, ", ")
 	switch {
 	case len(missing) > 0:
 		return fail(namePorts, "%s is not open although the node is to listen there", strings.Join(missing, ", ")).todo("restart the node, and look at its log")
@@ -49,11 +53,8 @@ func Ports(listen []ma.Multiaddr, mdns bool, own []sockets.Socket, err error) Ch
 }
 
 // wantedPorts are the ports that a node has by what it listens at, each once.
-func wantedPorts(listen []ma.Multiaddr, mdns bool) []string {
+func wantedPorts(listen []ma.Multiaddr) []string {
 	var out []string
-	if mdns {
-		out = append(out, fmt.Sprintf("udp %d", mdnsPort))
-	}
 	for _, a := range listen {
 		for _, p := range []struct {
 			code int
