@@ -46,7 +46,8 @@ type flow struct {
 }
 
 var (
-	errSuperseded = status.Error(codes.Aborted, "grpcstream: another connection carries the stream")
+	// Not Aborted, which is final: gRPC itself may make an RPC again whose answer was lost, and the next one goes on.
+	errSuperseded = status.Error(codes.Unavailable, "grpcstream: another connection carries the stream")
 	errRemoved    = status.Error(codes.Canceled, "grpcstream: the caller was not heard of for too long, or the server is shutting down")
 	errCanceled   = status.Error(codes.Canceled, "grpcstream: the caller has canceled the stream")
 )
@@ -181,6 +182,10 @@ func (f *flow) accept(attempt uint32, fr *Frame) error {
 	case *Frame_Header:
 		if f.received > 0 {
 			return errProtocol("a header that is not at the beginning")
+		}
+	case *Frame_HalfClose:
+		if !k.HalfClose { // any number of them could come
+			return errProtocol("a half_close that is false")
 		}
 	}
 	if f.closed {

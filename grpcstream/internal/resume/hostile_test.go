@@ -70,6 +70,7 @@ func TestSessions_Frames(t *testing.T) {
 		"a header":                      {{Kind: &Frame_Header{Header: new(Fields)}}},
 		"an end":                        {{Kind: &Frame_End{End: new(End)}}},
 		"taking what was not sent":      {{Kind: &Frame_Taken{Taken: 1}}},
+		"no half close":                 {{Kind: &Frame_HalfClose{}}},
 		"nothing":                       {{}},
 		"a lot of what is not numbered": {{Kind: &Frame_Taken{}}, {Kind: &Frame_Taken{}}, {}},
 	} {
@@ -104,7 +105,7 @@ func TestSessions_Attach(t *testing.T) {
 		"garbage":            {"\xff\xff\xff", codes.InvalidArgument},
 		"nothing":            {"", codes.InvalidArgument},
 		"a short name":       {attachment(t, &Attach{Stream: []byte{1}, Attempt: 2}), codes.InvalidArgument},
-		"an old attempt":     {attachment(t, &Attach{Attempt: 1}), codes.Aborted},
+		"an old attempt":     {attachment(t, &Attach{Attempt: 1}), codes.Unavailable},
 		"frames never sent":  {attachment(t, &Attach{Attempt: 2, Received: 1}), codes.InvalidArgument},
 		"a stream not known": {attachment(t, &Attach{Stream: []byte("0123456789abcdef"), Attempt: 2, Known: true}), codes.Aborted},
 	} {
@@ -122,6 +123,24 @@ func TestSessions_Attach(t *testing.T) {
 				l.sessions.Close()
 				l.cut(nil)
 				l.rpcs.Wait()
+			})
+		})
+	}
+}
+
+// A first RPC that cannot be begins nothing: no handler would ever end.
+func TestSessions_NothingBegun(t *testing.T) {
+	for name, a := range map[string]*Attach{"no attempt": {}, "frames never sent": {Attempt: 1, Received: 1}} {
+		t.Run(name, func(t *testing.T) {
+			virtual.Test(t, func(t *testing.T) {
+				l := newLink(t, func(grpc.ServerStream) error { t.Error("the handler was called"); return nil })
+				if got := ends(l.raw(attachment(t, a))); got == codes.OK {
+					t.Error("the RPC was taken")
+				}
+				l.rpcs.Wait()
+				if n := len(l.kept()); n > 0 || len(l.sessions.perCaller) > 0 {
+					t.Errorf("%d streams are kept", n)
+				}
 			})
 		})
 	}

@@ -290,6 +290,41 @@ func TestStream_BegunOnce(t *testing.T) {
 	})
 }
 
+// gRPC may make an RPC again by itself when its answer was lost, which is no end of the stream.
+func TestStream_RetriedByGRPC(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
+		begun, tries := 0, 0
+		l := newLink(t, func(ss grpc.ServerStream) error { begun++; return echo(ss) })
+		l.silent = 1
+		cs, run, err := NewStream(t.Context(), Caller{
+			Desc: Desc(), Closed: make(chan struct{}), Errors: testErrors(),
+			Open: func(ctx context.Context) (grpc.ClientStream, error) {
+				if tries++; tries == 1 {
+					if _, err := l.dial(ctx); err != nil {
+						return nil, err
+					}
+					synctest.Wait()
+				}
+				return l.dial(ctx)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go run()
+		if err := errors.Join(cs.SendMsg(wrapperspb.Bytes(nil)), cs.CloseSend(), cs.RecvMsg(new(wrapperspb.BytesValue))); err != nil {
+			t.Fatal(err)
+		}
+		if err := cs.RecvMsg(new(wrapperspb.BytesValue)); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+		l.rpcs.Wait()
+		if begun != 1 || tries != 2 {
+			t.Errorf("the handler was called %d times, in %d tries", begun, tries)
+		}
+	})
+}
+
 // A handler that is not read waits, and so does a caller.
 func TestStream_BackPressure(t *testing.T) {
 	virtual.Test(t, func(t *testing.T) {

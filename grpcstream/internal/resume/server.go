@@ -78,10 +78,7 @@ func (r *Sessions) attach(id sessionID, method string, a *Attach, rpc grpc.Serve
 	case len(r.sessions) >= maxStreams:
 		return nil, 0, r.errors.Busy(fmt.Sprintf("this node keeps %d resumable streams", maxStreams))
 	default:
-		s = newSession(id, method, rpc)
-		r.sessions[id] = s
-		r.perCaller[id.caller]++
-		r.handlers.Go(func() { r.handle(s, handle) })
+		return r.begin(newSession(id, method, rpc), a, handle)
 	}
 	received, err := s.attach(a.GetAttempt(), a.GetReceived())
 	if err == nil && s.expiry != nil {
@@ -89,6 +86,19 @@ func (r *Sessions) attach(id sessionID, method string, a *Attach, rpc grpc.Serve
 		s.expiry = nil
 	}
 	return s, received, err
+}
+
+// begin begins a stream, unless its first RPC cannot be: there would be nobody to end it.
+func (r *Sessions) begin(s *session, a *Attach, handle func(grpc.ServerStream) error) (*session, uint64, error) {
+	received, err := s.attach(a.GetAttempt(), a.GetReceived())
+	if err != nil {
+		s.cancel()
+		return nil, 0, err
+	}
+	r.sessions[s.id] = s
+	r.perCaller[s.id.caller]++
+	r.handlers.Go(func() { r.handle(s, handle) })
+	return s, received, nil
 }
 
 // handle runs the handler of a stream, and sends how it ended.
@@ -106,11 +116,11 @@ func (r *Sessions) handle(s *session, handle func(grpc.ServerStream) error) {
 
 // left says that an RPC carries a stream no longer.
 func (r *Sessions) left(s *session, attempt uint32) {
+	r.mu.Lock() // first, so that no other RPC takes over in between
+	defer r.mu.Unlock()
 	s.mu.Lock()
 	current, complete := s.attempt == attempt, s.complete
 	s.mu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	switch {
 	case complete, current && r.closing:
 		r.removeLocked(s)
