@@ -3,10 +3,8 @@ package grpcstream
 import (
 	"context"
 	"errors"
-	"iter"
 	"slices"
 	"testing"
-	"testing/synctest"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -14,57 +12,26 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-func TestChannel_Paths(t *testing.T) {
+func TestChannel_Path(t *testing.T) {
 	inOffice(t, func(t *testing.T, o *office) {
 		a, b := o.host(), o.host()
 		o.serve(b, "x.A")
 		ch := o.channel(a, ChannelConfig{})
-		synctest.Wait()
-		next, stop := iter.Pull(ch.Paths(t.Context()))
-		defer stop()
+		if at, ok := ch.Path(a.ID()); !ok || at.Path != PathMemory {
+			t.Errorf("path to itself %+v, %v", at, ok)
+		}
 		if _, ok := ch.Path(b.ID()); ok {
 			t.Error("a peer that is not connected has a path")
 		}
 		o.connect(a, b)
-		if e, _ := next(); e.Peer != b.ID() || e.From.Path != "" || e.To.Path != PathDirect || e.Moved() {
-			t.Errorf("connected: %+v", e)
-		}
 		if at, ok := ch.Path(b.ID()); !ok || at.ID != b.ID() || at.Path != PathDirect {
 			t.Errorf("path %+v, %v", at, ok)
 		}
-		if at, ok := ch.Path(a.ID()); !ok || at.Path != PathMemory {
-			t.Errorf("path to itself %+v, %v", at, ok)
-		}
 		o.disconnect(a, b)
-		if e, _ := next(); e.Peer != b.ID() || e.From.Path != PathDirect || e.To.Path != "" || e.Moved() {
-			t.Errorf("disconnected: %+v", e)
-		}
-		if err := ch.Close(); err != nil {
-			t.Error(err)
-		}
-		if e, ok := next(); ok {
-			t.Errorf("after the end: %+v", e)
+		if at, ok := ch.Path(b.ID()); ok {
+			t.Errorf("a peer that was disconnected has a path: %+v", at)
 		}
 	})
-}
-
-func TestPathEvent_Moved(t *testing.T) {
-	direct, overA, overB := Peer{Path: PathDirect}, Peer{Path: PathRelay, Relay: "a"}, Peer{Path: PathRelay, Relay: "b"}
-	for _, c := range []struct {
-		from, to Peer
-		want     bool
-	}{
-		{Peer{}, direct, false},
-		{direct, Peer{}, false},
-		{direct, Peer{Path: PathDirect, Transport: "tcp"}, false},
-		{overA, direct, true},
-		{direct, overA, true},
-		{overA, overB, true},
-	} {
-		if got := (PathEvent{From: c.from, To: c.to}).Moved(); got != c.want {
-			t.Errorf("from %+v to %+v: moved %v", c.from, c.to, got)
-		}
-	}
 }
 
 func TestChannel_FindPeer(t *testing.T) {

@@ -44,8 +44,8 @@
 // relay, and since when it is so. No call waits for a direct connection. When one is there and has lasted for 250 ms, new
 // calls take it; unary calls under way end where they are, and streams may go on over the relay for
 // [ChannelConfig.MoveGrace]. Then they end with the reason PATH_MOVED, and the relay is free. When the direct connection
-// is lost, calls go over the relay again. [Channel.Paths] tells of each change. What a relay refuses, and its limits, are
-// errors that name them: RELAY_REFUSED, RELAY_LIMIT.
+// is lost, calls go over the relay again. What a relay refuses, and its limits, are errors that name them: RELAY_REFUSED,
+// RELAY_LIMIT.
 //
 // A stream that must not end with its connection is made with [Resumable].
 //

@@ -80,7 +80,7 @@ func Mapping(asked bool, mapped []ma.Multiaddr) Check {
 	}
 }
 
-// Announced judges the addresses that the node tells others. strangers says that they are to be of use beyond its own network.
+// Announced judges the addresses that the node tells others. Those of a relay are to be of use beyond its own network.
 func Announced(addrs []ma.Multiaddr, announce []string, relay bool) Check {
 	var private []string
 	for _, s := range announce {
