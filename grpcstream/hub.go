@@ -77,6 +77,18 @@ func (h *hub) attach(w wire) {
 	h.wire = w
 }
 
+// begin runs work in the background that the channel's Close waits for. It reports false, and does nothing, when that is
+// under way.
+func (h *hub) begin(work func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.work.Go(work)
+	return true
+}
+
 // close forgets all links. Calls still held are the wire's to end.
 func (h *hub) close() {
 	h.mu.Lock()

@@ -33,3 +33,17 @@ func TestHub_APartedPeerGetsANewLink(t *testing.T) {
 		t.Error("the end of the old link took the new one away")
 	}
 }
+
+func TestHub_NothingBeginsAfterTheEnd(t *testing.T) {
+	h := newHub("x", 0)
+	done := make(chan struct{})
+	if !h.begin(func() { close(done) }) {
+		t.Fatal("nothing begins")
+	}
+	<-done
+	h.close()
+	if h.begin(func() { t.Error("it was begun") }) {
+		t.Error("it was said to have begun")
+	}
+	h.work.Wait()
+}

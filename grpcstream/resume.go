@@ -58,7 +58,9 @@ func (ch *Channel) resume(ctx context.Context, c *call, desc *grpc.StreamDesc, o
 	if err != nil {
 		return nil, err
 	}
-	ch.hub.work.Go(run)
+	if !ch.hub.begin(run) {
+		run() // which ends at once: the channel was closed since the RPC began
+	}
 	return s, nil
 }
 
