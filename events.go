@@ -45,7 +45,7 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 			}
 			info := r.peerInfo(e.Peer)
 			if kind == PeerPathChanged {
-				r.metrics.moved(info.Path)
+				r.metrics.moved(e.Peer.Path.Relay != "") // as it was then: it may be on no path by now
 			}
 			r.events.Publish(PeerEvent{Kind: kind, Time: e.Time, Peer: info, Err: e.Err})
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
 )
 
@@ -58,8 +59,13 @@ func (m *metrics) refused(of host.Refusal) {
 }
 
 // moved counts that a neighbor is on another path now.
-func (m *metrics) moved(path string) {
-	if m != nil {
-		m.paths.WithLabelValues(path).Inc()
+func (m *metrics) moved(relayed bool) {
+	if m == nil {
+		return
 	}
+	path := grpcstream.PathDirect
+	if relayed {
+		path = grpcstream.PathRelay
+	}
+	m.paths.WithLabelValues(string(path)).Inc()
 }

@@ -351,10 +351,11 @@ func WithLibp2pOptions(opts ...libp2p.Option) Option {
 	})
 }
 
-// WithMetrics registers the node's Prometheus metrics: those of libp2p, of its resource manager, and the node's own,
-// p2p_grpcstream_panics_total and p2p_grpcstream_refused_calls_total. Nodes that share a registerer are counted together.
-// For traces and for metrics of calls pass a stats handler, such as that of otelgrpc, to [WithServerOptions] and
-// [WithDialOptions].
+// WithMetrics registers the node's Prometheus metrics: those of libp2p, of its resource manager and of its relay service,
+// and the node's own, whose names begin with p2p_: of calls refused and handlers that panicked (p2p_grpcstream_), of peers
+// refused and paths changed (p2p_node_), and beyond the LAN of relays and of attempts to get direct connections
+// (p2p_reach_). Nodes that share a registerer are counted together. For traces and for metrics of calls pass a stats
+// handler, such as that of otelgrpc, to [WithServerOptions] and [WithDialOptions].
 func WithMetrics(r prometheus.Registerer) Option {
 	return optionFunc(func(c *config) error {
 		if r == nil {
