@@ -60,7 +60,8 @@ func WAN(relays ...string) Option { return setProfile(profileWAN, relays) }
 //
 //   - it carries connections between nodes, within limits (see [host.RelayConfig]), and neither reads nor calls what it
 //     carries;
-//   - it dials nodes back that ask whether they are reachable (AutoNAT v2 server), at their own IP address only;
+//   - it dials nodes back that ask whether they are reachable (AutoNAT v2 server), at public addresses that they name; for
+//     one at another IP address than their own they pay in advance, with more bytes than the dial costs;
 //   - it is a server of the network's own distributed table ([WithDHT]);
 //   - TCP connections to public addresses leave from the listening port;
 //   - more connections come from one public address than otherwise: 512, so that an office fits behind one;
