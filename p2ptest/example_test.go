@@ -7,6 +7,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/host/hosttest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -39,5 +40,31 @@ func TestExample_AnInstanceFails(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// Two nodes behind NATs know a relay and nothing else. One calls the other by its ID, at once over the relay, and soon they
+// are connected directly.
+func TestExample_BehindNATs(t *testing.T) {
+	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
+		net.Latency(15 * time.Millisecond)
+		relay := net.Router(hosttest.Open).Start(1, nil, p2p.Relay(), p2p.WithOpen())[0]
+		through := p2p.WAN(relay.Addrs()[0].String())
+		setup := func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{}) }
+		ada := net.Router(hosttest.PortRestricted).Start(1, setup, through, p2p.WithOpen())[0]
+		bob := net.Router(hosttest.Restricted).Start(1, setup, through, p2p.WithOpen())[0]
+
+		client := pb.NewGreeterServiceClient(ada.Peer(bob.ID().String()))
+		if _, err := client.Greet(t.Context(), &pb.GreetRequest{Name: "Bob"}); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("direct after %v", net.Await(3*time.Second, func() string {
+			for _, p := range ada.Peers() {
+				if p.ID == bob.ID() && p.Path == "direct" {
+					return ""
+				}
+			}
+			return "Ada reaches Bob through the relay"
+		}))
 	})
 }

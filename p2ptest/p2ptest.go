@@ -16,6 +16,13 @@
 //		net.Heal()
 //		net.Converge(15 * time.Second)
 //	})
+//
+// Nodes may be behind firewalls and NATs, see [Net.Router]:
+//
+//	relay := net.Router(hosttest.Open).Start(1, nil, p2p.Relay(), p2p.WithOpen())[0]
+//	home := net.Router(hosttest.PortRestricted)
+//	nodes := home.Start(1, setup, p2p.WAN(relay.Addrs()[0].String()), p2p.WithOpen())
+//	home.Renumber()
 package p2ptest
 
 import (
