@@ -1,5 +1,5 @@
 // Package p2p is a node framework on libp2p: write an ordinary gRPC service, and every other node can call it, by peer
-// ID or by service name, on a LAN without configuration.
+// ID or by service name, on a LAN without configuration and across NATs without an open port.
 //
 //	node := p2p.NewNode(":9388")
 //	pb.RegisterGreeterServer(node, greeter{})   // offer a service
