@@ -66,7 +66,7 @@ func New(tb testing.TB, cfg Config) *Lab {
 	tb.Cleanup(internet.close)
 	l.internet = internet
 	l.SetDelay(cfg.Delay)
-	l.SetLoss(cfg.Loss)
+	l.internet.loss.Store(math.Float64bits(cfg.Loss))
 	return l
 }
 
@@ -84,9 +84,6 @@ func usable() error {
 
 // SetDelay changes how long packets take that are sent from now on. A packet does not overtake those before it.
 func (l *Lab) SetDelay(d time.Duration) { l.internet.delay.Store(int64(d)) }
-
-// SetLoss changes the probability that a packet is lost.
-func (l *Lab) SetLoss(probability float64) { l.internet.loss.Store(math.Float64bits(probability)) }
 
 // Public adds a host with a public address that everybody reaches, on a site of its own. Its interface is eth0.
 func (l *Lab) Public() *netns.Host {
