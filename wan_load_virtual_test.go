@@ -93,7 +93,7 @@ func TestWAN_MovesUnderLoad(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		w.Heal()
 		t.Logf("direct after %v", w.directWithin(2*time.Minute, a, b))
-		t.Logf("the relayed connection ended after %v more", w.aloneWithin(40*time.Second, a, b))
+		t.Logf("the relayed connection ended after %v more", w.aloneWithin(drained, a, b))
 		time.Sleep(5 * time.Second)
 		r, s := stop(), quiet()
 		for _, f := range r.failed {
@@ -117,7 +117,7 @@ func TestWAN_BackOverTheRelay(t *testing.T) {
 		a, b := w.node(w.Router(hosttest.PortRestricted), "a"), w.node(w.Router(hosttest.PortRestricted), "b")
 		w.mustGreet(a, b)
 		w.directWithin(3*time.Second, a, b)
-		w.aloneWithin(5*time.Second, a, b)
+		w.aloneWithin(drained, a, b)
 		stop, still, quiet := w.steadyCalls(a, b), w.steadyCalls(a, b, p2p.Repeatable()), w.steadyTalk(a, b)
 		time.Sleep(5 * time.Second)
 		w.Partition(nodesOf(a), nodesOf(b))

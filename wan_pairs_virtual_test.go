@@ -83,7 +83,7 @@ func TestWAN_Pairs(t *testing.T) {
 					}
 					w.directWithin(3*time.Second, a, b)
 					took := time.Since(begin)
-					w.aloneWithin(5*time.Second, a, b)
+					w.aloneWithin(drained, a, b)
 					if call := w.mustGreet(a, b); call > 50*time.Millisecond {
 						t.Errorf("a call took %v directly", call)
 					}

@@ -137,6 +137,9 @@ func notDirect(from, to *p2p.Node) string {
 	return fmt.Sprintf("from %s: path %q, because %q, attempts %v", label(from), p.Path, p.NotDirect, p.Attempts)
 }
 
+// drained is how soon after a direct connection the relayed one is gone at the latest: what is on it may go on for 30 s.
+const drained = 40 * time.Second
+
 // aloneWithin waits until no relayed connection is left beside the direct one.
 func (w *wan) aloneWithin(within time.Duration, a, b *p2p.Node) time.Duration {
 	w.t.Helper()
