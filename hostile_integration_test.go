@@ -262,7 +262,7 @@ func TestHostile_CallersAreLetGoWhileOthersAreServed(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	grown := int64(after.Sys) - int64(before.Sys)
 	t.Logf("%d honest calls, the longest took %v; the process took %d MiB more of the system", calls, longest, grown>>20)
-	if calls < 100 || longest > 3*time.Second {
+	if calls < 20 || longest > 3*time.Second { // how many there are depends on the machine, that none waits does not
 		t.Errorf("the honest caller got %d answers, the slowest after %v", calls, longest)
 	}
 	if grown > 300<<20 {

@@ -68,6 +68,8 @@ func (r *Sessions) attach(id sessionID, method string, a *Attach, rpc grpc.Serve
 	switch {
 	case s != nil && s.method != method:
 		return nil, 0, errProtocol("a stream of another method")
+	case s != nil && r.closing: // what carried it is lost, whether or not that was noticed here yet
+		return nil, 0, r.errors.NotResumed(codes.Aborted, "the peer is shutting down", nil)
 	case s != nil:
 	case a.GetKnown():
 		return nil, 0, r.errors.NotResumed(codes.Aborted, "the peer does not know the stream: it was started anew, or has waited for too long", nil)
