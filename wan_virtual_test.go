@@ -146,11 +146,21 @@ func (w *wan) aloneWithin(within time.Duration, a, b *p2p.Node) time.Duration {
 	return w.Await(within, func() string {
 		for _, c := range a.Host().Network().ConnsToPeer(b.ID()) {
 			if c.Stat().Limited {
-				return fmt.Sprintf("the connection over %s is kept", c.RemoteMultiaddr())
+				return fmt.Sprintf("the %s connection over %s, %v old, is kept for %s",
+					c.Stat().Direction, c.RemoteMultiaddr(), time.Since(c.Stat().Opened), streamsOf(c))
 			}
 		}
 		return ""
 	})
+}
+
+// streamsOf lists what is on a connection.
+func streamsOf(c network.Conn) string {
+	var out []string
+	for _, s := range c.GetStreams() {
+		out = append(out, fmt.Sprintf("%s %q, %v old", s.Stat().Direction, s.Protocol(), time.Since(s.Stat().Opened)))
+	}
+	return fmt.Sprint(out)
 }
 
 // label tells nodes apart in messages.
