@@ -21,7 +21,11 @@ func (h *hub) up(l *link) {
 	}
 	p.next = nil
 	h.useLocked(l, now)
-	h.unlockAndWake()
+	if !p.node { // whether there is a direct path is not known yet
+		h.unlockAndWake()
+		return
+	}
+	h.unlockAndWake(h.moveLocked(p, now)) // one may have come up meanwhile
 }
 
 // useLocked has the calls to a peer go over a link from now on, and returns the one that they went over before, or nil.

@@ -68,6 +68,24 @@ func (m *mover) direct() *link {
 	return m.w.up(0)
 }
 
+// A direct path may come up while the first tunnel is being made over a relay.
+func TestHub_MovesFromALinkThatIsLate(t *testing.T) {
+	m := newMover(t)
+	m.h.down(m.relay, nil)
+	m.h.pick(newCall(selector{}), who1)
+	m.dialed(1)
+	m.offer(false)
+	late := m.w.up(0) // over the relay all the same
+	if m.pick() != late {
+		t.Error("calls do not go over the link that is there")
+	}
+	l := m.direct()
+	m.sleep(moveSettle)
+	if m.pick() != l || m.w.ups[late] {
+		t.Error("the calls have not moved, or the relayed link was not given up")
+	}
+}
+
 // When a relayed peer is connected directly, calls move to a new link without a gap, once that has settled, and what it
 // said of its health holds.
 func TestHub_MovesToTheDirectPath(t *testing.T) {
