@@ -129,8 +129,10 @@ func (m *Mapper) Run(ctx context.Context) error {
 type keeping struct {
 	*Mapper
 	at     place
-	router router // nil: none
-	asked  []Port // what the router was last asked for, whether it has mapped all of it or not
+	router router          // nil: none
+	known  router          // the last one here, also when it does not answer for the moment
+	had    map[Port]uint16 // what that has mapped
+	asked  []Port          // what the router was last asked for, whether it has mapped all of it or not
 	next   time.Time
 	pause  time.Duration
 }
@@ -142,7 +144,7 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 		at = place{}
 	}
 	if at != k.at { // another network: what the old router mapped is of no use here
-		k.at, k.router, k.next, k.pause = at, nil, now, firstPause
+		k.at, k.router, k.known, k.had, k.next, k.pause = at, nil, nil, nil, now, firstPause
 		k.publish(netip.Addr{}, nil)
 	}
 	if at == (place{}) {
@@ -158,6 +160,7 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 			k.wait(now, err)
 			return
 		}
+		k.known = k.router
 		k.log.Debug("the router maps ports", "addr", at.gateway, "proto", k.router.String())
 	}
 	k.asked = ports
@@ -190,19 +193,25 @@ func (k *keeping) renew(ctx context.Context, ports []Port) error {
 	if addr.IPScope(outside) != addr.Public {
 		return errNotPublic
 	}
-	k.mu.Lock()
-	before := maps.Clone(k.mapped)
-	k.mu.Unlock()
 	now := map[Port]uint16{}
 	for _, p := range ports {
-		got, perr := k.mapPort(ctx, p, before[p])
+		got, perr := k.mapPort(ctx, p, k.had[p])
 		if perr != nil {
 			err = perr
 			continue
 		}
 		now[p] = got
 	}
-	for p, port := range before {
+	if ctx.Err() != nil { // what was had and did not get its turn is there still
+		for p, port := range k.had {
+			if _, ok := now[p]; !ok {
+				now[p] = port
+			}
+		}
+		k.had = now
+		return ctx.Err()
+	}
+	for p, port := range k.had {
 		if !slices.Contains(ports, p) && k.router.remove(ctx, p, port) != nil {
 			now[p] = port // for the next time
 		}
@@ -210,7 +219,8 @@ func (k *keeping) renew(ctx context.Context, ports []Port) error {
 	if len(now) == 0 && err != nil {
 		return err
 	}
-	k.publish(outside, now)
+	k.had = now
+	k.publish(outside, maps.Clone(now))
 	return nil
 }
 
@@ -250,18 +260,15 @@ func (m *Mapper) publish(outside netip.Addr, mapped map[Port]uint16) {
 
 // leave has the router take the mappings back.
 func (k *keeping) leave(ctx context.Context) {
-	if k.router == nil {
+	k.publish(netip.Addr{}, nil)
+	if k.known == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
-	k.mu.Lock()
-	mapped := k.mapped
-	k.outside, k.mapped = netip.Addr{}, nil
-	k.mu.Unlock()
 	var wg sync.WaitGroup
-	for p, port := range mapped {
-		wg.Go(func() { _ = k.router.remove(ctx, p, port) })
+	for p, port := range k.had {
+		wg.Go(func() { _ = k.known.remove(ctx, p, port) })
 	}
 	wg.Wait()
 }

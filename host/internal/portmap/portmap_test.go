@@ -22,6 +22,7 @@ type home struct {
 	public   netip.Addr
 	taken    []uint16 // outside ports that are another's
 	never    Port     // is not mapped
+	hangs    Port     // is asked for in vain
 	searches []time.Time
 	gone     bool
 	slow     time.Duration // to say its address
@@ -52,7 +53,14 @@ func (h *home) external(ctx context.Context) (netip.Addr, error) {
 	return h.public, nil
 }
 
-func (h *home) add(_ context.Context, p Port, want uint16, _ time.Duration) (uint16, error) {
+func (h *home) add(ctx context.Context, p Port, want uint16, _ time.Duration) (uint16, error) {
+	h.mu.Lock()
+	hangs := p == h.hangs
+	h.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.gone {
@@ -270,6 +278,36 @@ func TestMapper_NothingToMap(t *testing.T) {
 			t.Errorf("mapped: %v", h.mapped)
 		}
 	})
+}
+
+func TestMapper_EndsWhileItRenews(t *testing.T) {
+	inHome(t, func(_ *testing.T, h *home, _ *Mapper) {
+		h.change(func(h *home) { h.hangs = udp })
+		after(renewEvery + lookEvery)
+	})
+}
+
+func TestMapper_ARouterThatWasSilentOnce(t *testing.T) {
+	for name, then := range map[string]time.Duration{"until the end": 0, "and answers again": lastPause + lookEvery} {
+		t.Run(name, func(t *testing.T) {
+			inHome(t, func(t *testing.T, h *home, m *Mapper) {
+				h.change(func(h *home) { h.taken = []uint16{9388} })
+				m.Look()
+				h.change(func(h *home) { h.ports = []Port{{"tcp", 443}} })
+				after(lookEvery)
+				h.change(func(h *home) { h.ports, h.mapped = []Port{tcp}, map[Port]uint16{} })
+				after(lookEvery)
+				had, _ := m.Outside(tcp)
+				h.change(func(h *home) { h.gone = true })
+				after(renewEvery + lookEvery)
+				h.change(func(h *home) { h.gone = false })
+				after(then)
+				if now, ok := m.Outside(tcp); ok != (then > 0) || ok && now != had {
+					t.Errorf("mapped at %v, %v before", now, had)
+				}
+			})
+		})
+	}
 }
 
 // A host that is closed closes its ports first.
