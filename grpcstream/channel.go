@@ -164,7 +164,7 @@ func (ch *Channel) start() {
 	ch.cc.Connect() // leave idle mode, for good: it dials nobody
 	wg.Go(func() { ch.directory.run(ctx, ch.cfg.IdleTimeout/idleSweeps, ch.hub.sweep) })
 	ch.close = sync.OnceValue(func() error {
-		cancel()
+		ch.finder.close(cancel)
 		err := ch.cc.Close()
 		wg.Wait()
 		ch.hub.work.Wait()
@@ -173,8 +173,9 @@ func (ch *Channel) start() {
 	})
 }
 
-// Close ends all calls on the channel, its tunnels and its background work, and returns when that is done. Calls made
-// afterwards fail. It is idempotent.
+// Close ends all calls on the channel, its tunnels and its background work, and returns when that is done; a dial that was
+// under way, and a tunnel that was giving way to another, may end a moment later. Calls made afterwards fail. It is
+// idempotent.
 func (ch *Channel) Close() error { return ch.close() }
 
 // Invoke implements [grpc.ClientConnInterface]: it calls an instance of the method's service. The services that every

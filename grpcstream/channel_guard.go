@@ -37,8 +37,9 @@ type guard struct {
 	self  Local          // the tunnels of its peers are on the same connections; or nil
 	work  sync.WaitGroup // what is done in the background
 
-	mu   sync.Mutex
-	held map[peer.ID]map[*guardedConn]struct{} // protected as long as there is one: protecting twice is undone at once
+	mu     sync.Mutex
+	held   map[peer.ID]map[*guardedConn]struct{} // protected as long as there is one: protecting twice is undone at once
+	closed bool                                  // no more work
 }
 
 func newGuard(h corehost.Host, cfg ChannelConfig) *guard {
@@ -178,7 +179,11 @@ func (g *guard) abandon(c network.Conn) {
 		!slices.ContainsFunc(g.host.Peerstore().Addrs(id), func(a ma.Multiaddr) bool { return isRelayed(a) && !a.Equal(c.RemoteMultiaddr()) }) {
 		return
 	}
-	g.work.Go(func() { _ = c.Close() })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.work.Go(func() { _ = c.Close() })
+	}
 }
 
 // moved returns when something was last read or written on tunnels over a libp2p connection, whoever made them.
@@ -199,10 +204,12 @@ func (g *guard) moved(on network.Conn) time.Time {
 	return last
 }
 
-// releaseAll ends all protection.
+// releaseAll ends all protection, and waits for what is done in the background.
 func (g *guard) releaseAll() {
+	defer g.work.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.closed = true
 	for id, conns := range g.held {
 		g.host.ConnManager().Unprotect(id, g.tag)
 		for c := range conns {
@@ -212,7 +219,6 @@ func (g *guard) releaseAll() {
 		}
 	}
 	clear(g.held)
-	g.work.Wait()
 }
 
 // guardedCredentials put each tunnel under guard.

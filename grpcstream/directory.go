@@ -234,6 +234,7 @@ func (d *directory) amend(id peer.ID, added, removed []protocol.ID) {
 	}
 	e.announced = amended(old.announced, plus.announced, minus.announced)
 	e.tags = amended(old.tags, plus.tags, minus.tags)
+	e.announced = e.announced[:min(len(e.announced), maxServices)] // a peer's list as libp2p keeps it may be shorter than its events
 	e.tags = e.tags[:min(len(e.tags), maxTags)]
 	d.put(id, e, true)
 }

@@ -54,11 +54,14 @@ func (f *finder) want(service string) { f.look(service, false) }
 // look returns the search for a service that is under way, or a new one; nil if nobody looks. In a pause that one begins
 // at once if it is urgent.
 func (f *finder) look(service string, urgent bool) *round {
-	if f.find == nil || f.ctx.Err() != nil {
+	if f.find == nil {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ctx.Err() != nil {
+		return nil
+	}
 	l := f.lookups[service]
 	if l == nil {
 		l = &lookup{round: newRound(), now: make(chan struct{}, 1)}
@@ -72,6 +75,13 @@ func (f *finder) look(service string, urgent bool) *round {
 		}
 	}
 	return l.round
+}
+
+// close begins no search any longer, and ends those under way, for which others wait.
+func (f *finder) close(cancel context.CancelFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cancel()
 }
 
 // run makes one round after the other.

@@ -142,12 +142,14 @@ func (h *hub) offers(id peer.ID, o offer) {
 	retagged := !slices.Equal(p.tags, o.tags)
 	p.tags = slices.Clone(o.tags)
 	kept := p.offered[:0]
+	had := make(map[string]bool, len(p.offered))
 	for _, i := range p.offered {
-		if !slices.Contains(o.services, i.service.name) {
+		if _, ok := slices.BinarySearch(o.services, i.service.name); !ok {
 			h.removeLocked(i, now)
 			continue
 		}
 		kept = append(kept, i)
+		had[i.service.name] = true
 		if retagged {
 			i.service.regroup(now)
 		}
@@ -155,7 +157,7 @@ func (h *hub) offers(id peer.ID, o offer) {
 	clear(p.offered[len(kept):])
 	p.offered = kept
 	for _, name := range o.services {
-		if !slices.ContainsFunc(kept, func(i *instance) bool { return i.service.name == name }) {
+		if !had[name] {
 			h.addLocked(p, name, now)
 		}
 	}
