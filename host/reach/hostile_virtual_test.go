@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
@@ -144,6 +145,7 @@ func TestNew_Refuses(t *testing.T) {
 			"itself":              {Network: "x", Relays: []peer.AddrInfo{{ID: h.ID(), Addrs: h.Addrs()}}},
 			"no ID":               {Network: "x", Relays: []peer.AddrInfo{{Addrs: h.Addrs()}}},
 			"a relay at no place": {Network: "x", Relays: []peer.AddrInfo{{ID: w.relays[0].ID()}}},
+			"no transport":        {Network: "x", Relays: []peer.AddrInfo{{ID: w.relays[0].ID(), Addrs: []ma.Multiaddr{ma.StringCast("/dnsaddr/relay.test")}}}},
 		} {
 			if _, err := reach.New(h, cfg); err == nil {
 				t.Error(name)

@@ -26,12 +26,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lynn9388/p2p/internal/feed"
@@ -39,9 +41,9 @@ import (
 
 // Config says what a [Reach] works with.
 type Config struct {
-	// Relays are the relays to be reachable through, with their addresses; names are resolved anew for each dial. Empty:
-	// no relay is contacted, and relayed connections that others make are still replaced by direct ones. A host that is
-	// a relay itself is given none.
+	// Relays are the relays to be reachable through, with addresses that name TCP, QUIC or WebSocket; host names in them are
+	// resolved anew for each dial. Empty: no relay is contacted, and relayed connections that others make are still replaced
+	// by direct ones. A host that is a relay itself is given none.
 	Relays []peer.AddrInfo
 	// Network names the network whose peers exchange addresses: it is part of the protocol's ID. It must not be empty.
 	Network string
@@ -93,6 +95,8 @@ func New(h corehost.Host, cfg Config) (*Reach, error) {
 			return nil, fmt.Errorf("reach: relay %s is this host itself: name another one", r.ID)
 		case len(r.Addrs) == 0:
 			return nil, fmt.Errorf("reach: relay %s has no address: write %s@host:port", r.ID, r.ID)
+		case !slices.ContainsFunc(r.Addrs, func(a ma.Multiaddr) bool { return kindOf(a) != kindNone }):
+			return nil, fmt.Errorf("reach: relay %s has no address with TCP, QUIC or WebSocket but %v: write %s@host:port", r.ID, r.Addrs, r.ID)
 		}
 	}
 	m, err := newMetrics(cfg.Metrics)
