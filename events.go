@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/lynn9388/p2p/discovery"
@@ -52,6 +53,8 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 		return nil
 	})
 	r.background("service events", func(context.Context) error {
+		var info PeerInfo
+		var at time.Time // when info was made
 		for e := range services {
 			if e.Peer == r.host.ID() {
 				r.announce()
@@ -61,9 +64,14 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 			if e.Gone {
 				kind = ServiceRemoved
 			}
-			known, _ := r.keeper.Peer(e.Peer)
-			known.ID = e.Peer
-			r.events.Publish(PeerEvent{Kind: kind, Time: time.Now(), Peer: r.peerInfo(known), Service: safetext.Clean(e.Service)})
+			now, service := time.Now(), safetext.Clean(e.Service)
+			_, has := slices.BinarySearch(info.Services, service)
+			if info.ID != e.Peer || has == e.Gone || now.Sub(at) > time.Second { // a catalog of thousands is as many events
+				known, _ := r.keeper.Peer(e.Peer)
+				known.ID = e.Peer
+				info, at = r.peerInfo(known), now
+			}
+			r.events.Publish(PeerEvent{Kind: kind, Time: now, Peer: info, Service: service})
 		}
 		return nil
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -274,6 +275,54 @@ func (h *namingHandler) Handle(_ context.Context, r slog.Record) error {
 		h.said <- h.node.ID().String()
 	}
 	return nil
+}
+
+// askingHandler asks the node for its ID at each record.
+type askingHandler struct {
+	slog.Handler
+	node *p2p.Node
+}
+
+func (askingHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *askingHandler) Handle(context.Context, slog.Record) error { h.node.ID(); return nil }
+
+// The parts that run when a later one fails may log.
+func TestNode_ALoggerMayAskForTheIDWhileTheStartFails(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	network, home := p2ptest.Network(), p2p.WithHome(filepath.Join(t.TempDir(), "home"))
+	before := p2p.NewNode("localhost:0", append(p2ptest.Options(network), home)...)
+	other := p2p.NewNode("localhost:0", p2ptest.Options(network)...)
+	start(t, other)
+	start(t, before)
+	if err := before.JoinNetwork(other.Addrs()[0].String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.AwaitPeers(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h := &askingHandler{Handler: slog.DiscardHandler} // is told of the neighbor that is remembered
+	h.node = p2p.NewNode(taken.Addr().String(), append(p2ptest.Options(network), home, p2p.WithLogger(slog.New(h)))...)
+	started := make(chan error, 1)
+	go func() { started <- h.node.StartServer() }()
+	select {
+	case err := <-started:
+		if err == nil || h.node.Wait() == nil {
+			t.Errorf("a start at a port that is taken: %v", err)
+		}
+		if err := h.node.Close(); err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the start hangs")
+	}
 }
 
 func TestNode_ALoggerMayAskForTheID(t *testing.T) {

@@ -34,11 +34,12 @@ func (n *Node) JoinNetwork(places ...string) error {
 		n.joins = append(n.joins, places...)
 		return nil
 	}
-	return n.running.bootstrap.Join(places...)
+	return n.running.Load().bootstrap.Join(places...)
 }
 
-// Disconnect closes the connections to a peer (ID, ID@host:port or multiaddr), and the node does not dial it again by
-// itself until it is found anew or named by a call.
+// Disconnect closes the connections to a peer (ID, ID@host:port or multiaddr). The node does not dial it again by itself,
+// also when it is found anew: a call to it or [Node.Connect] does, and it may come back by itself. A peer that is not known
+// is an error.
 func (n *Node) Disconnect(target string) error {
 	r, id, err := n.target("disconnect", target)
 	if err != nil {
@@ -48,7 +49,8 @@ func (n *Node) Disconnect(target string) error {
 	return r.keeper.Disconnect(id)
 }
 
-// Forget disconnects a peer and drops what is remembered of it, the identity pinned to its address included.
+// Forget is [Node.Disconnect], and drops all that is remembered of the peer: its addresses, the names that [Node.Pin] gave
+// it, and that it answered at a joined address. It is an error when nothing is known of it.
 func (n *Node) Forget(target string) error {
 	r, id, err := n.target("forget", target)
 	if err != nil {
@@ -60,6 +62,7 @@ func (n *Node) Forget(target string) error {
 
 // Pin gives a peer (ID, ID@host:port or multiaddr) a name of this node's own choosing, in place of an older one for the
 // name: a name that a peer claims is never used to find it. It is kept in the node's home, without which it is an error.
+// A name has 1 to 64 bytes, can be printed, has no space, '/', '@' or ':', and is no peer ID; at most 1,000 are kept.
 func (n *Node) Pin(name, target string) error {
 	r, id, err := n.target("pin", target)
 	if err != nil {
@@ -71,7 +74,8 @@ func (n *Node) Pin(name, target string) error {
 	return r.book.PinName(name, id)
 }
 
-// Pinned returns the peer that [Node.Pin] gave the name to.
+// Pinned returns the peer that [Node.Pin] gave the name to. It reports false when there is none, and while the node does not
+// run or has no home.
 func (n *Node) Pinned(name string) (peer.ID, bool) {
 	r, err := n.live()
 	if err != nil || r.book == nil {
@@ -89,8 +93,10 @@ func (n *Node) target(verb, target string) (*running, peer.ID, error) {
 	return r, info.ID, err
 }
 
-// Connect dials a peer (ID, ID@host:port or multiaddr) and returns when it is connected. Nobody needs it before a call:
-// calls dial by themselves.
+// Connect dials a peer (ID, ID@host:port, ID@RELAY@host:port or multiaddr) and keeps it as a neighbor until
+// [Node.Disconnect]: it is redialed whenever it is lost. It returns when the peer has shown that it is of this network, or
+// with what was tried. For an ID alone an address must be known already. Nobody needs it before a call: calls dial by
+// themselves.
 func (n *Node) Connect(ctx context.Context, target string) error {
 	info, err := addr.ParsePeer(target)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/addr"
@@ -20,11 +21,13 @@ type Node struct {
 	server *grpcstream.Server
 	bus    *broadcast.Bus
 
+	running atomic.Pointer[running] // from the start on; set under mu
+
 	mu      sync.Mutex
 	state   state
 	err     error    // of an option, or of the start
 	joins   []string // places named before the start
-	running *running // from the start on
+	undoing sync.WaitGroup
 	done    chan struct{}
 	closed  error // of the first Close; set before done is closed
 }
@@ -58,44 +61,61 @@ func NewNode(address string, opts ...Option) *Node {
 // or with the reason why it cannot be, which each further start returns again; a port that is taken is a
 // [*host.PortTakenError]. A node is started once.
 func (n *Node) StartServer() error {
-	r, failure, err := n.start()
+	r, first, err := n.start()
 	switch {
-	case r != nil:
+	case err == nil:
 		r.logStart()
-	case failure != nil: // the four lines of the README ignore the error
-		n.logger().Error("the node did not start", "err", failure)
+	case first: // the four lines of the README ignore the error
+		if r != nil {
+			err = n.undo(r, err)
+		}
+		n.logger().Error("the node did not start", "err", err)
 	}
 	return err
 }
 
-// start is StartServer without what is logged of its outcome: a logger may ask for the node's ID. The failure is the
-// error of a start that failed now.
-func (n *Node) start() (r *running, failure, err error) {
+// start is StartServer without what is done outside the lock. It tells whether this is the first start; one that fails
+// returns what it has built, if anything.
+func (n *Node) start() (r *running, first bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.state == closing:
-		return nil, nil, ErrClosed
+		return nil, false, ErrClosed
 	case n.state == failed:
-		return nil, nil, n.err
+		return nil, false, n.err
 	case n.state == started:
-		return nil, nil, ErrStarted
-	case n.err == nil:
-		r, n.err = start(n, n.joins)
-	}
-	if n.err != nil {
+		return nil, false, ErrStarted
+	case n.err != nil: // of an option
 		n.state = failed
-		return nil, n.err, n.err
+		return nil, true, n.err
 	}
-	n.running, n.state = r, started
-	return r, nil, nil
+	if r, n.err = start(n, n.joins); n.err != nil {
+		n.state = failed
+		n.undoing.Add(1)
+		return r, true, n.err
+	}
+	n.state = started
+	n.running.Store(r)
+	return r, true, nil
+}
+
+// undo takes down what a start that failed has built. Its parts may log until they have ended, and a logger may ask for the
+// node's ID, so nobody waits for them under the lock.
+func (n *Node) undo(r *running, err error) error {
+	defer n.undoing.Done()
+	err = errors.Join(err, r.stop())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
+	return err
 }
 
 // Wait blocks until the node is closed. It returns nil after Close, the reason when the node ended by itself, and at
 // once the error of a start that failed, or [ErrNotStarted].
 func (n *Node) Wait() error {
 	n.mu.Lock()
-	st, err, r := n.state, n.err, n.running
+	st, err, r := n.state, n.err, n.running.Load()
 	n.mu.Unlock()
 	switch {
 	case err != nil:
@@ -134,7 +154,7 @@ func (n *Node) Run(ctx context.Context) error {
 // started again.
 func (n *Node) Close() error {
 	n.mu.Lock()
-	first, r := n.state != closing, n.running
+	first, r := n.state != closing, n.running.Load()
 	n.state = closing
 	n.mu.Unlock()
 	if !first {
@@ -142,6 +162,7 @@ func (n *Node) Close() error {
 		return nil
 	}
 	defer close(n.done)
+	n.undoing.Wait()
 	if r == nil {
 		n.closed = errors.Join(n.server.Shutdown(context.Background()), n.bus.Close()) // they run nothing, and begin nothing
 	} else {
@@ -156,7 +177,7 @@ func (n *Node) live() (*running, error) {
 	defer n.mu.Unlock()
 	switch n.state {
 	case started:
-		return n.running, nil
+		return n.running.Load(), nil
 	case closing:
 		return nil, ErrClosed
 	case failed:
@@ -167,11 +188,7 @@ func (n *Node) live() (*running, error) {
 }
 
 // begun returns what runs or ran; nil before the node has started.
-func (n *Node) begun() *running {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.running
-}
+func (n *Node) begun() *running { return n.running.Load() }
 
 func (n *Node) logger() *slog.Logger {
 	if n.config.logger != nil {

@@ -56,18 +56,18 @@ type running struct {
 	failure  error
 }
 
-// start builds and starts the parts. What was built is taken down again when a later part fails.
-func start(n *Node, joins []string) (_ *running, err error) {
-	r := &running{node: n, log: n.logger(), begun: time.Now(), failed: make(chan struct{})}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+// start builds and starts the parts. When one fails, those before it are returned, and have to be stopped.
+func start(n *Node, joins []string) (r *running, err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("p2p: start: %w", err), r.stop())
+			err = fmt.Errorf("p2p: start: %w", err)
 		}
 	}()
+	r = &running{node: n, log: n.logger(), begun: time.Now(), failed: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for _, step := range []func() error{r.openMetrics, r.openHome, r.openHost, r.checkRelays, r.openChannel, r.openDiscovery, r.openTable, r.openReach} {
 		if err := step(); err != nil {
-			return nil, err
+			return r, err
 		}
 	}
 	// Everybody who follows the host's events does so before the first connection can come.
@@ -78,10 +78,10 @@ func start(n *Node, joins []string) (_ *running, err error) {
 	}
 	r.keepReachable()
 	if err := host.Listen(r.host, n.config.listen); err != nil {
-		return nil, err
+		return r, err
 	}
 	if err := r.bootstrap.Join(append(n.config.relayPlaces(), joins...)...); err != nil {
-		return nil, err
+		return r, err
 	}
 	for _, s := range r.sources {
 		r.background(s.String(), func(ctx context.Context) error { return r.keeper.Follow(ctx, s) })
