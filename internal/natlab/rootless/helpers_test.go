@@ -1,0 +1,73 @@
+package rootless_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/lynn9388/p2p"
+	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+)
+
+// greeter answers with its name and who calls.
+type greeter struct {
+	pb.UnimplementedGreeterServiceServer
+	who string
+}
+
+func (g greeter) Greet(ctx context.Context, _ *pb.GreetRequest) (*pb.GreetResponse, error) {
+	caller, ok := p2p.Caller(ctx)
+	if !ok {
+		return nil, status.Error(codes.Internal, "nobody calls")
+	}
+	return &pb.GreetResponse{Text: g.who + " " + caller.ID.String()}, nil
+}
+
+func greet(t *testing.T, cc grpc.ClientConnInterface) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	res, err := pb.NewGreeterServiceClient(cc).Greet(ctx, &pb.GreetRequest{Name: "x"})
+	return res.GetText(), err
+}
+
+func sayHello(ctx context.Context, cc grpc.ClientConnInterface) error {
+	_, err := pb.NewGreeterServiceClient(cc).Greet(ctx, &pb.GreetRequest{Name: "x"})
+	return err
+}
+
+// untilAnswered makes a call again and again until it is answered, and returns the last error when ctx ends before.
+func untilAnswered(ctx context.Context, cc grpc.ClientConnInterface, call func(context.Context, grpc.ClientConnInterface) error) error {
+	for {
+		err := call(ctx, cc)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func newKey(t *testing.T) (crypto.PrivKey, peer.ID) {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, id
+}
