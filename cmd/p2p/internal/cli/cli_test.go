@@ -65,7 +65,6 @@ func TestMain_ExitCodes(t *testing.T) {
 		{"services call a.S/M -H p2p-x:1", exitUsage, "reserved"},
 		{"services call a.S/M --timeout -1s", exitUsage, "must not be negative"},
 		{"services call grpc.health.v1.Health/Check", exitUsage, "--peer"},
-		{"id", exitFailed, "p2p run"},
 		{"status", exitNoNode, "p2p run"},
 		{"peers ls", exitNoNode, "p2p run"},
 		{"peers info x", exitNoNode, "p2p run"},

@@ -2,9 +2,9 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 
@@ -20,8 +20,8 @@ func (a *app) idCommand() *cobra.Command {
 	return a.readCommand(&cobra.Command{
 		Use:   "id",
 		Short: "Show the node's ID",
-		Long: `Show the ID of the identity in the home. The node need not run. An identity is made by
-the first "p2p run"; this command makes none.
+		Long: `Show the ID of the identity in the home, which is made if there is none. The node need not
+run: that is how to know the IDs for an allow list before the first start.
 
 JSON: {"id"}`,
 		Example: `  p2p id
@@ -36,10 +36,7 @@ JSON: {"id"}`,
 			if err != nil {
 				return err
 			}
-			key, err := host.ReadIdentity(home)
-			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("there is no identity in %s yet: \"p2p run\" makes one at its first start", home)
-			}
+			key, err := a.identity(home)
 			if err != nil {
 				return err
 			}
@@ -50,4 +47,20 @@ JSON: {"id"}`,
 			return out.Print(idJSON{ID: id.String()}, nil, [][]string{{id.String()}})
 		},
 	})
+}
+
+// identity reads the key of a home, which a node may be using, or makes one and says so: the home may be a mistake.
+func (a *app) identity(dir string) (crypto.PrivKey, error) {
+	key, err := host.ReadIdentity(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	home, err := host.OpenHome(dir)
+	if err != nil {
+		return nil, err
+	}
+	if key, err = home.Identity(); err == nil {
+		a.note("made an identity in %s", dir)
+	}
+	return key, errors.Join(err, home.Close())
 }
