@@ -61,7 +61,8 @@ func Resumable() grpc.CallOption { return grpcstream.Resumable() }
 // Instances returns the instances of a service: those known at once, then those that a search brings, each once and as
 // soon as it has said itself that it offers the service. The sequence ends when the search is over, while nobody is known
 // not before the discovery timeout, and when ctx ends: with a ctx that has ended it is what is known now. This node is
-// one of them when it offers the service itself. An error comes with a zero Instance, at the end.
+// one of them when it offers the service itself. An error comes with a zero Instance, at the end. The service must be named; a bad
+// name or tag is an error with the code InvalidArgument. [Nearest] has no effect.
 func (n *Node) Instances(ctx context.Context, service string, opts ...CallerOption) iter.Seq2[Instance, error] {
 	return func(yield func(Instance, error) bool) {
 		r, err := n.live()
@@ -83,7 +84,9 @@ func (n *Node) Instances(ctx context.Context, service string, opts ...CallerOpti
 //	}) { … }
 //
 // While none is known it waits for one as a call does. When ctx ends, the instances that have not answered come with its
-// error; when the loop is left, the calls under way are canceled. The loop ends after the last call has returned.
+// error; when the loop is left, the calls under way are canceled. The loop ends after the last call has returned, and
+// call has to return when its ctx ends. The service must be named, and [Nearest] has no effect. An instance that says that
+// it is not serving is not called, and comes with an error of the reason NOT_SERVING.
 func (n *Node) Each(ctx context.Context, service string, call func(ctx context.Context, cc grpc.ClientConnInterface) error, opts ...CallerOption) iter.Seq2[Instance, error] {
 	return func(yield func(Instance, error) bool) {
 		r, err := n.live()

@@ -39,7 +39,7 @@ type PeerInfo struct {
 	Relay     peer.ID        // who carries the connection when Path is "relay"
 	PathSince time.Time      // since when it is reached so
 	NotDirect string         // when Path is "relay": why there is no direct connection, in one line
-	Transport string         // "tcp" or "quic-v1" when connected; over a relay, that of the way to the relay
+	Transport string         // "tcp", "quic-v1" or "websocket" when connected, "memory" for oneself; over a relay, of the way to it: "tcp", "quic-v1", "ws"
 	RTT       time.Duration  // round trip time last measured, or 0
 	Services  []string       // offered by the peer's user, sorted
 	Source    string         // who found it: "mdns", "join", "exchange", "inbound", …

@@ -63,7 +63,6 @@ func WAN(relays ...string) Option { return setProfile(profileWAN, relays) }
 //   - it dials nodes back that ask whether they are reachable (AutoNAT v2 server), at public addresses that they name; for
 //     one at another IP address than their own they pay in advance, with more bytes than the dial costs;
 //   - it is a server of the network's own distributed table ([WithDHT]);
-//   - TCP connections to public addresses leave from the listening port;
 //   - more connections come from one public address than otherwise: 512, so that an office fits behind one;
 //   - no multicast DNS: nothing is sent to the link it stands on;
 //   - the start fails without [WithAllow], [WithAllowFile] or an explicit [WithOpen]: the list says who may connect, call

@@ -46,9 +46,9 @@ func (n *Node) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 }
 
 // Peer returns a connection to one peer for generated clients: pb.NewGreeterClient(node.Peer(target)). The target is a
-// peer ID, ID@host:port or a multiaddr that ends in /p2p/ID; a malformed one fails each call with InvalidArgument. It is
-// cheap, dials nothing by itself, shares the node's one channel, and there is nothing to close. It may be made before
-// the start.
+// peer ID as text (a peer.ID has it by its String method), ID@host:port, ID@RELAY@host:port or a multiaddr that ends in
+// /p2p/ID; a malformed one fails each call with InvalidArgument. It is cheap, dials nothing by itself, shares the node's
+// one channel, and there is nothing to close. It may be made before the start.
 func (n *Node) Peer(target string) grpc.ClientConnInterface {
 	return n.conn(func(c *grpcstream.Channel) grpc.ClientConnInterface { return c.Peer(target) })
 }

@@ -70,6 +70,7 @@ type BookError struct {
 	Err  error
 }
 
+// Error says which file cannot be read, and what to do.
 func (e *BookError) Error() string {
 	return fmt.Sprintf("discovery: the known peers in %s cannot be read: %s: "+
 		"repair the file, or move it away: then the node trusts anew whoever answers where it joins", e.Path, safetext.Clean(e.Err.Error()))

@@ -29,7 +29,7 @@ type Peer struct {
 	PublicKey crypto.PubKey // the key that ID stands for
 	Path      PathKind
 	Relay     peer.ID      // who relays; empty unless Path is PathRelay
-	Transport string       // "tcp", "quic-v1", "memory", over a relay that of the way to it; empty when libp2p does not say
+	Transport string       // "tcp", "quic-v1", "websocket", "memory"; over a relay, of the way to it: "tcp", "quic-v1", "ws"; empty when libp2p does not say
 	Addr      ma.Multiaddr // the remote address of the connection; nil in memory
 	Since     time.Time    // when the connection was made; zero in memory
 }

@@ -54,7 +54,8 @@ type Config struct {
 
 	// WAN readies the host for being reached across NATs: it dials and takes relayed connections, dials WebSocket
 	// addresses (through the HTTP proxy that the environment names, if any), and dials public TCP addresses from its
-	// listening port, so that a router gives it one outside address for all. It contacts nobody by itself.
+	// listening port unless it is a relay, so that a router gives it one outside address for all. It contacts nobody by
+	// itself.
 	WAN bool
 
 	// MapPorts asks the link's router for port mappings (UPnP, NAT-PMP). It goes with WAN only.

@@ -13,8 +13,8 @@ import (
 
 // Interface is a network interface and its addresses at one moment.
 type Interface struct {
-	Index int
-	Name  string
+	Index int    // as the system counts, from 1
+	Name  string // such as "eth0"
 	Flags net.Flags
 	Addrs []netip.Prefix // IPv6 addresses without a zone
 }

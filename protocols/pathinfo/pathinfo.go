@@ -27,7 +27,7 @@ const (
 type View struct {
 	// Time is the node's clock when it answered.
 	Time time.Time
-	// Path is "direct" or "relay", Relay the relay's ID as text, and Transport "tcp" or "quic-v1".
+	// Path is "direct" or "relay", Relay the relay's ID as text, and Transport as in [grpcstream.Peer].
 	Path, Relay, Transport string
 	// SeenAt is the multiaddr of the other end of the connection.
 	SeenAt string
@@ -42,9 +42,9 @@ type View struct {
 
 // Met is what a dial to an address met.
 type Met struct {
-	Addr string
-	Took time.Duration
-	Err  string // empty when the asker answered there
+	Addr string        // a multiaddr
+	Took time.Duration // until the answer or the failure
+	Err  string        // empty when the asker answered there
 }
 
 // A Looker knows what a node sees of a peer. Its method is called concurrently; with dial it dials the peer's addresses, at

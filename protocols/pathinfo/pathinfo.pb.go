@@ -80,7 +80,7 @@ type LookResponse struct {
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// The peer ID of the relay, if the call came through one.
 	Relay string `protobuf:"bytes,3,opt,name=relay,proto3" json:"relay,omitempty"`
-	// What carried it, "tcp" or "quic-v1".
+	// What carried it: "tcp", "quic-v1" or "websocket"; over a relay, of the way to it: "tcp", "quic-v1" or "ws".
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
 	// Where the node sees the caller, as a multiaddr; with a relay, the relay's address.
 	SeenAt string `protobuf:"bytes,5,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`

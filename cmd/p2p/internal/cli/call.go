@@ -55,9 +55,9 @@ has not answered at the --timeout counts as failed. It exits with 1 when an inst
 
 JSON with --all, a line each: {"id", "name", "pinned_name", "answer": {…}}, and {…, "code", "error"}
 for an instance that failed. Without --all the answers are JSON in any case.`,
-		Example: `  p2p services call helloworld.Greeter/SayHello -d '{"name": "you"}'
-  p2p services call helloworld.Greeter/SayHello --peer alice
-  p2p services call helloworld.Greeter/SayHello --all --timeout 5s
+		Example: `  p2p services call hello.v1.GreeterService/Greet -d '{"name": "you"}'
+  p2p services call hello.v1.GreeterService/Greet --peer alice
+  p2p services call hello.v1.GreeterService/Greet --all --timeout 5s
   p2p services call chat.Chat/Talk -d @ < messages.json
   p2p services call grpc.health.v1.Health/Check --peer 12D3KooW…`,
 		Args:              exactly("package.Service/Method"),

@@ -73,7 +73,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node runs at the home.`,
 		Example: `  p2p run                          start a node, until Ctrl-C
   p2p peers ls                     who is there (in another terminal)
   p2p services ls                  what they offer
-  p2p services call helloworld.Greeter/SayHello -d '{"name": "you"}'`,
+  p2p services call hello.v1.GreeterService/Greet -d '{"name": "you"}'`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(*cobra.Command, []string) {

@@ -219,7 +219,7 @@ func (a *app) peersDisconnectCommand() *cobra.Command {
 		Use:   "disconnect PEER",
 		Short: "Close the connections to a peer",
 		Long: `Close the connections to a peer. The node does not dial it again by itself, until it is
-called, found anew or connected with "p2p peers connect".`,
+called or connected with "p2p peers connect". It may come back by itself: an allow list keeps it out.`,
 		Example: "  p2p peers disconnect 12D3KooW…",
 	}, func(ctx context.Context, c control.ControlServiceClient, target string) error {
 		res, err := c.Disconnect(ctx, &control.DisconnectRequest{Target: target})

@@ -38,13 +38,14 @@ func (a *app) runCommand() *cobra.Command {
   wan    a node that may be behind a NAT, anywhere. It is joined to the relays that --join names,
          which carry its connections until there is a direct one. One is enough.
   relay  a public node of your own, which does that for the others.
-The last two need --allow FILE, with one peer ID a line ("p2p id" prints a node's), or --open. The
-same list says who may connect, call and be relayed.
+The last two need --allow FILE, with one peer ID a line ("p2p id" prints a node's, also before its
+first start), or --open. The same list says who may connect, call and be relayed.
 
-The first line of standard output is "share: " and what others give to --join or use as a PEER:
-ID@host:port, or ID@RELAY@host:port for a node that is reached through a relay; wan waits a moment
-for it. Then it says who may call, and who comes and goes. Logs go to standard error, refused
-connections and calls among them.
+The first line of standard output is "share: " and ID@host:port, which others give to --join or use
+as a PEER. For a node that is reached through a relay it is ID@RELAY@host:port, a PEER for nodes
+that run with --profile wan; they --join the relay itself. wan waits up to 3 s for it. Then the
+node says who may call, and who comes and goes. Logs go to standard error, refused connections
+and calls among them.
 
 Without --listen the node takes port 9388 (TCP and UDP) on all addresses, or a free port when that
 one is taken; with --listen, and for a relay, a port that is taken is an error.`,
@@ -67,10 +68,10 @@ one is taken; with --listen, and for a relay, a port that is taken is an error.`
 	f.StringArrayVar(&opts.join, "join", nil, "a `place` to join: host:port, ID@host:port or a multiaddr; with --profile wan a relay, with its ID; may be repeated")
 	f.StringArrayVar(&opts.announce, "announce", nil, "an `address`, host[:port], at which others reach this node behind a 1:1 NAT; may be repeated")
 	f.StringArrayVarP(&opts.tags, "tag", "t", nil, "a `key=value` that others choose instances by; may be repeated")
-	f.BoolVar(&opts.dht, "dht", false, "also look up and announce services in the network's DHT, for networks of more than some neighbors")
+	f.BoolVar(&opts.dht, "dht", false, "also look up and announce services in the network's DHT, for networks of more than about twenty nodes (wan and relay do so anyway)")
 	f.StringVar(&opts.allow, "allow", "", "a `file` with the IDs that may connect and call, one a line; reread when it changes (default everybody)")
 	f.BoolVar(&opts.open, "open", false, "let everybody of the network connect and call who finds this node")
-	f.StringVar(&opts.webSocket, "websocket", "", "also listen for WebSocket at an `address`, host:port or :port, for those whom a firewall leaves nothing else")
+	f.StringVar(&opts.webSocket, "websocket", "", "also listen for WebSocket at an `address`, host:port or :port, for nodes whose firewall lets only web traffic out")
 	f.BoolVar(&opts.noPortMapping, "no-port-mapping", false, "do not ask the router to map a port (UPnP, NAT-PMP)")
 	f.BoolVar(&opts.ephemeral, "ephemeral", false, "a new identity, no home, nothing remembered; other commands cannot reach such a node")
 	f.StringVar(&opts.logLevel, "log-level", "warn", "the least `level` to log: debug, info, warn or error")

@@ -46,7 +46,7 @@ every node has included.
 
 JSON: {"service", "methods": [{"name", "client_streaming", "server_streaming"}], "instances": […]},
 the instances as in "services ls"; with a PEER a list of {"service", "methods": […]}.`,
-		Example: `  p2p services info helloworld.Greeter
+		Example: `  p2p services info hello.v1.GreeterService
   p2p services info 12D3KooW…`,
 		Args:              exactly("SERVICE|PEER"),
 		ValidArgsFunction: a.completePeers,

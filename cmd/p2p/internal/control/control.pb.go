@@ -531,7 +531,7 @@ type Peer struct {
 	Addrs []string `protobuf:"bytes,5,rep,name=addrs,proto3" json:"addrs,omitempty"`
 	// How the connection goes: direct or relay.
 	Path string `protobuf:"bytes,6,opt,name=path,proto3" json:"path,omitempty"`
-	// What carries the connection: tcp or quic-v1.
+	// What carries the connection: tcp, quic-v1 or websocket; over a relay, of the way to it: tcp, quic-v1 or ws.
 	Transport string `protobuf:"bytes,7,opt,name=transport,proto3" json:"transport,omitempty"`
 	// The last round trip.
 	Rtt *durationpb.Duration `protobuf:"bytes,8,opt,name=rtt,proto3" json:"rtt,omitempty"`
@@ -1650,7 +1650,7 @@ type PingResponse struct {
 	Rtt *durationpb.Duration `protobuf:"bytes,2,opt,name=rtt,proto3" json:"rtt,omitempty"`
 	// How the connection goes: direct or relay.
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	// What carries the connection: tcp or quic-v1.
+	// What carries the connection: tcp, quic-v1 or websocket; over a relay, of the way to it: tcp, quic-v1 or ws.
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
 	// Who relays the connection; unset when it is direct.
 	Relay         *Sender `protobuf:"bytes,5,opt,name=relay,proto3" json:"relay,omitempty"`
