@@ -97,6 +97,11 @@ func TestChannel_SilentPeer(t *testing.T) {
 		if _, err = askWho(ctx, ch.Peer(b.ID().String()), "x.A"); status.Code(err) != codes.Unavailable {
 			t.Errorf("a deadline while the peer is dialed: %v", err)
 		}
+		b.SetStreamHandler(ServiceProtocol(DefaultNetwork, "x.A"), func(s network.Stream) { _ = s.Reset() })
+		time.Sleep(time.Minute)
+		if _, err = askWho(t.Context(), ch, "x.A"); err == nil || !strings.Contains(err.Error(), `the one known instance of service "x.A" `) {
+			t.Errorf("a call to its service: %v", err)
+		}
 	})
 }
 

@@ -89,7 +89,7 @@ func noAnswerYet(whom, waited string) error {
 	return &Error{
 		Code:    codes.Unavailable,
 		Reason:  ReasonNoRoute,
-		Message: fmt.Sprintf("%s did not answer %s, and is still being dialed", whom, waited),
+		Message: fmt.Sprintf("%s did not answer %s, and the dial goes on", whom, waited),
 		Remedy:  "check that it is running and that no firewall drops its packets, or allow the call more time",
 	}
 }
@@ -137,7 +137,7 @@ func (h *hub) explainFailures(pl *pool, name, waited string) error {
 		texts = append(texts, strings.TrimPrefix(err.Error(), "grpcstream: "))
 	}
 	if len(failures) == 0 {
-		return noAnswerYet(fmt.Sprintf("the %d known instances of service %q", len(all), name), waited)
+		return noAnswerYet(knownInstances(len(all), name), waited)
 	}
 	reason := ReasonOf(failures[0])
 	for _, err := range failures {
@@ -146,10 +146,16 @@ func (h *hub) explainFailures(pl *pool, name, waited string) error {
 		}
 	}
 	return &Error{
-		Code:   codes.Unavailable,
-		Reason: reason,
-		Message: fmt.Sprintf("none of the %d known instances of service %q could be reached %s: %s",
-			len(all), name, waited, strings.Join(texts, "; ")),
-		Err: errors.Join(failures...),
+		Code:    codes.Unavailable,
+		Reason:  reason,
+		Message: fmt.Sprintf("%s could not be reached %s: %s", knownInstances(len(all), name), waited, strings.Join(texts, "; ")),
+		Err:     errors.Join(failures...),
 	}
+}
+
+func knownInstances(n int, service string) string {
+	if n == 1 {
+		return fmt.Sprintf("the one known instance of service %q", service)
+	}
+	return fmt.Sprintf("the %d known instances of service %q", n, service)
 }
