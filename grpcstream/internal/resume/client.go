@@ -102,6 +102,9 @@ func (s *stream) run(rpc grpc.ClientStream, end context.CancelFunc) {
 		switch {
 		case err == nil, s.failed() != nil:
 			return
+		case expired(s.ctx):
+			s.fail(errExpired)
+			return
 		case failed && s.carriedBy(0), s.isFinal(err):
 			s.fail(err)
 			return
@@ -132,7 +135,8 @@ func (s *stream) isFinal(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch status.Code(err) {
-	case codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.Aborted:
+	case codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.Aborted,
+		codes.DeadlineExceeded: // the stream's: an RPC has no other
 		return true
 	case codes.ResourceExhausted: // no room for the stream, no room for the moment, or a message that is too large
 		return s.carried == 0 || !s.Errors.IsBusy(err)

@@ -49,6 +49,7 @@ var (
 	// Not Aborted, which is final: gRPC itself may make an RPC again whose answer was lost, and the next one goes on.
 	errSuperseded = status.Error(codes.Unavailable, "grpcstream: another connection carries the stream")
 	errRemoved    = status.Error(codes.Canceled, "grpcstream: the caller was not heard of for too long, or the server is shutting down")
+	errExpired    = status.FromContextError(context.DeadlineExceeded).Err()
 	errCanceled   = status.Error(codes.Canceled, "grpcstream: the caller has canceled the stream")
 )
 

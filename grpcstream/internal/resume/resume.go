@@ -54,6 +54,13 @@ type Errors struct {
 // Desc is the kind of the RPCs that carry a stream.
 func Desc() *grpc.StreamDesc { return &grpc.StreamDesc{ServerStreams: true, ClientStreams: true} }
 
+// expired tells whether the deadline of a context has passed. Both ends have the same one, and either may hear of the other's
+// before its own timer has run.
+func expired(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ok && !time.Now().Before(d)
+}
+
 // detached returns a context with the values and the deadline of another one, that does not end with it.
 func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	base := context.WithoutCancel(ctx)

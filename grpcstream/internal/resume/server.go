@@ -110,8 +110,11 @@ func (r *Sessions) handle(s *session, handle func(grpc.ServerStream) error) {
 	trailer := s.trailer
 	s.meta.Unlock()
 	_ = s.send(s.ctx, endOf(err, trailer)) // fails if nobody is to hear it
-	if s.ctx.Err() != nil {
-		r.remove(s) // so it is
+	if s.ctx.Err() != nil { // so it is
+		if expired(s.ctx) {
+			s.fail(errExpired)
+		}
+		r.remove(s)
 	}
 	s.cancel()
 }
@@ -207,6 +210,9 @@ func (s *session) control(f *Frame) error {
 	case *Frame_Header, *Frame_End:
 		return errProtocol("a frame that only a server sends")
 	case *Frame_Cancel:
+		if expired(s.ctx) {
+			s.fail(errExpired)
+		}
 		s.fail(errCanceled)
 		s.cancel()
 		return errCanceled
