@@ -129,12 +129,19 @@ func (m *Mapper) Run(ctx context.Context) error {
 type keeping struct {
 	*Mapper
 	at     place
-	router router          // nil: none
-	known  router          // the last one here, also when it does not answer for the moment
-	had    map[Port]uint16 // what that has mapped
-	asked  []Port          // what the router was last asked for, whether it has mapped all of it or not
+	router router         // nil: none
+	here   place          // of known and had
+	known  router         // the last one here, also when it does not answer for the moment
+	had    map[Port]lease // what that has mapped, whether it still answers or not
+	asked  []Port         // what the router was last asked for, whether it has mapped all of it or not
 	next   time.Time
 	pause  time.Duration
+}
+
+// A lease is a port that the router has mapped, and until when if it forgets.
+type lease struct {
+	port  uint16
+	until time.Time
 }
 
 // look does what is due.
@@ -144,11 +151,14 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 		at = place{}
 	}
 	if at != k.at { // another network: what the old router mapped is of no use here
-		k.at, k.router, k.known, k.had, k.next, k.pause = at, nil, nil, nil, now, firstPause
+		k.at, k.router, k.next, k.pause = at, nil, now, firstPause
 		k.publish(netip.Addr{}, nil)
 	}
 	if at == (place{}) {
 		return
+	}
+	if at != k.here {
+		k.here, k.known, k.had = at, nil, map[Port]lease{}
 	}
 	ports := k.ports()
 	due := !now.Before(k.next)
@@ -164,7 +174,7 @@ func (k *keeping) look(ctx context.Context, now time.Time) {
 		k.log.Debug("the router maps ports", "addr", at.gateway, "proto", k.router.String())
 	}
 	k.asked = ports
-	if err := k.renew(ctx, ports); err != nil {
+	if err := k.renew(ctx, now, ports); err != nil {
 		if ctx.Err() != nil { // it is no fault of the router's
 			return
 		}
@@ -185,7 +195,7 @@ func (k *keeping) wait(now time.Time, err error) {
 var errNotPublic = errors.New("the router has no public address itself")
 
 // renew maps all ports anew and takes back what is not wanted any more. It fails when none is mapped.
-func (k *keeping) renew(ctx context.Context, ports []Port) error {
+func (k *keeping) renew(ctx context.Context, now time.Time, ports []Port) error {
 	outside, err := k.router.external(ctx)
 	if err != nil {
 		return err
@@ -193,34 +203,28 @@ func (k *keeping) renew(ctx context.Context, ports []Port) error {
 	if addr.IPScope(outside) != addr.Public {
 		return errNotPublic
 	}
-	now := map[Port]uint16{}
+	maps.DeleteFunc(k.had, func(_ Port, l lease) bool { return now.After(l.until) })
+	mapped := map[Port]uint16{}
 	for _, p := range ports {
-		got, perr := k.mapPort(ctx, p, k.had[p])
+		got, perr := k.mapPort(ctx, p, k.had[p].port)
 		if perr != nil {
 			err = perr
 			continue
 		}
-		now[p] = got
+		mapped[p], k.had[p] = got, lease{got, now.Add(lifetime)}
 	}
-	if ctx.Err() != nil { // what was had and did not get its turn is there still
-		for p, port := range k.had {
-			if _, ok := now[p]; !ok {
-				now[p] = port
-			}
+	for p, l := range k.had {
+		if !slices.Contains(ports, p) && k.router.remove(ctx, p, l.port) == nil {
+			delete(k.had, p)
 		}
-		k.had = now
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for p, port := range k.had {
-		if !slices.Contains(ports, p) && k.router.remove(ctx, p, port) != nil {
-			now[p] = port // for the next time
-		}
-	}
-	if len(now) == 0 && err != nil {
+	if len(mapped) == 0 && err != nil {
 		return err
 	}
-	k.had = now
-	k.publish(outside, maps.Clone(now))
+	k.publish(outside, mapped)
 	return nil
 }
 
@@ -267,8 +271,10 @@ func (k *keeping) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	var wg sync.WaitGroup
-	for p, port := range k.had {
-		wg.Go(func() { _ = k.known.remove(ctx, p, port) })
+	for p, l := range k.had {
+		if time.Now().Before(l.until) { // else it may be somebody else's by now
+			wg.Go(func() { _ = k.known.remove(ctx, p, l.port) })
+		}
 	}
 	wg.Wait()
 }

@@ -287,26 +287,44 @@ func TestMapper_EndsWhileItRenews(t *testing.T) {
 	})
 }
 
-func TestMapper_ARouterThatWasSilentOnce(t *testing.T) {
-	for name, then := range map[string]time.Duration{"until the end": 0, "and answers again": lastPause + lookEvery} {
-		t.Run(name, func(t *testing.T) {
-			inHome(t, func(t *testing.T, h *home, m *Mapper) {
-				h.change(func(h *home) { h.taken = []uint16{9388} })
-				m.Look()
-				h.change(func(h *home) { h.ports = []Port{{"tcp", 443}} })
-				after(lookEvery)
-				h.change(func(h *home) { h.ports, h.mapped = []Port{tcp}, map[Port]uint16{} })
-				after(lookEvery)
-				had, _ := m.Outside(tcp)
-				h.change(func(h *home) { h.gone = true })
-				after(renewEvery + lookEvery)
-				h.change(func(h *home) { h.gone = false })
-				after(then)
-				if now, ok := m.Outside(tcp); ok != (then > 0) || ok && now != had {
-					t.Errorf("mapped at %v, %v before", now, had)
-				}
+// What others know is the outside port, and a router may keep a mapping that nobody takes back.
+func TestMapper_KeepsItsOutsidePort(t *testing.T) {
+	for name, trouble := range map[string]func(h *home, on bool){
+		"the router is silent for once": func(h *home, on bool) { h.gone = on },
+		"the router renews one port of two": func(h *home, on bool) {
+			if h.never = (Port{}); on {
+				h.never = tcp
+			}
+		},
+		"there is no network for a moment": func(h *home, on bool) {
+			if h.at = living; on {
+				h.at = place{}
+			}
+		},
+	} {
+		for name2, then := range map[string]time.Duration{"at the end": 0, "and it is over": 3 * renewEvery} {
+			t.Run(name+" "+name2, func(t *testing.T) {
+				inHome(t, func(t *testing.T, h *home, m *Mapper) {
+					h.change(func(h *home) { h.taken, h.mapped, h.at = []uint16{9388}, map[Port]uint16{}, place{} })
+					after(lookEvery)
+					h.change(func(h *home) { h.at = place{netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("10.0.0.1")} })
+					after(lookEvery)
+					h.change(func(h *home) { h.at, h.mapped = living, map[Port]uint16{} })
+					after(lookEvery)
+					had, _ := m.Outside(tcp)
+					h.change(func(h *home) { trouble(h, true) })
+					after(renewEvery + lookEvery)
+					if at, ok := m.Outside(tcp); ok {
+						t.Errorf("in the trouble it is said to be at %v", at)
+					}
+					h.change(func(h *home) { trouble(h, false) })
+					after(then)
+					if now, ok := m.Outside(tcp); ok != (then > 0) || ok && now != had {
+						t.Errorf("mapped at %v, %v before", now, had)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

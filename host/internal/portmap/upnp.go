@@ -35,6 +35,7 @@ func mappingServices() []string {
 
 // Errors of the standards that say what to do else.
 const (
+	upnpNoSuchEntry   = 714 // nothing is mapped at the outside port
 	upnpConflict      = 718 // the outside port is another's
 	upnpPermanentOnly = 725 // no mapping with a lifetime
 )
@@ -94,6 +95,9 @@ func (u *upnp) add(ctx context.Context, port Port, want uint16, lifetime time.Du
 func (u *upnp) remove(ctx context.Context, port Port, outside uint16) error {
 	_, err := u.call(ctx, "DeletePortMapping",
 		"NewRemoteHost", "", "NewExternalPort", strconv.Itoa(int(outside)), "NewProtocol", strings.ToUpper(port.Network))
+	if is, ok := errors.AsType[*upnpError](err); ok && is.code == upnpNoSuchEntry {
+		return nil
+	}
 	return err
 }
 
