@@ -54,7 +54,8 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 	})
 	r.background("service events", func(context.Context) error {
 		var info PeerInfo
-		var at time.Time // when info was made
+		var offered []string // info.Services, for the reader of an event has those
+		var at time.Time     // when info was made
 		for e := range services {
 			if e.Peer == r.host.ID() {
 				r.announce()
@@ -65,11 +66,12 @@ func (r *running) passOn(peers iter.Seq[discovery.Event], services iter.Seq[grpc
 				kind = ServiceRemoved
 			}
 			now, service := time.Now(), safetext.Clean(e.Service)
-			_, has := slices.BinarySearch(info.Services, service)
+			_, has := slices.BinarySearch(offered, service)
 			if info.ID != e.Peer || has == e.Gone || now.Sub(at) > time.Second { // a catalog of thousands is as many events
 				known, _ := r.keeper.Peer(e.Peer)
 				known.ID = e.Peer
 				info, at = r.peerInfo(known), now
+				offered = slices.Clone(info.Services)
 			}
 			r.events.Publish(PeerEvent{Kind: kind, Time: now, Peer: info, Service: service})
 		}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -277,15 +278,24 @@ func (h *namingHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// askingHandler asks the node for its ID at each record.
+// askingHandler asks the node for its ID at each record, and a part that has found a peer for more, which waits for the
+// start.
 type askingHandler struct {
 	slog.Handler
-	node *p2p.Node
+	node  *p2p.Node
+	asked atomic.Bool
 }
 
-func (askingHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (*askingHandler) Enabled(context.Context, slog.Level) bool { return true }
 
-func (h *askingHandler) Handle(context.Context, slog.Record) error { h.node.ID(); return nil }
+func (h *askingHandler) Handle(_ context.Context, r slog.Record) error {
+	h.node.ID()
+	if r.Message == "peer" {
+		h.node.Pinned("somebody")
+		h.asked.Store(true)
+	}
+	return nil
+}
 
 // The parts that run when a later one fails may log.
 func TestNode_ALoggerMayAskForTheIDWhileTheStartFails(t *testing.T) {
@@ -314,8 +324,8 @@ func TestNode_ALoggerMayAskForTheIDWhileTheStartFails(t *testing.T) {
 	go func() { started <- h.node.StartServer() }()
 	select {
 	case err := <-started:
-		if err == nil || h.node.Wait() == nil {
-			t.Errorf("a start at a port that is taken: %v", err)
+		if err == nil || h.node.Wait() == nil || !h.asked.Load() {
+			t.Errorf("a start at a port that is taken: %v; asked while it failed: %v", err, h.asked.Load())
 		}
 		if err := h.node.Close(); err != nil {
 			t.Error(err)

@@ -34,7 +34,7 @@ func (n *Node) JoinNetwork(places ...string) error {
 		n.joins = append(n.joins, places...)
 		return nil
 	}
-	return n.running.Load().bootstrap.Join(places...)
+	return n.running.bootstrap.Join(places...)
 }
 
 // Disconnect closes the connections to a peer (ID, ID@host:port or multiaddr). The node does not dial it again by itself,
@@ -153,10 +153,10 @@ func (n *Node) PeerEvents(ctx context.Context) iter.Seq[PeerEvent] {
 	return r.events.Follow(ctx)
 }
 
-// ID returns the node's identity, or "" before it has started.
+// ID returns the node's identity, or "" before it has started. It never waits: a logger may call it.
 func (n *Node) ID() peer.ID {
-	if h := n.Host(); h != nil {
-		return h.ID()
+	if id := n.id.Load(); id != nil {
+		return *id
 	}
 	return ""
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/addr"
 	"github.com/lynn9388/p2p/protocols/broadcast"
@@ -21,12 +23,13 @@ type Node struct {
 	server *grpcstream.Server
 	bus    *broadcast.Bus
 
-	running atomic.Pointer[running] // from the start on; set under mu
+	id atomic.Pointer[peer.ID] // as soon as there is a host: a logger may ask for it at any time
 
 	mu      sync.Mutex
 	state   state
 	err     error    // of an option, or of the start
 	joins   []string // places named before the start
+	running *running // from the start on
 	undoing sync.WaitGroup
 	done    chan struct{}
 	closed  error // of the first Close; set before done is closed
@@ -95,16 +98,16 @@ func (n *Node) start() (r *running, first bool, err error) {
 		n.undoing.Add(1)
 		return r, true, n.err
 	}
-	n.state = started
-	n.running.Store(r)
+	n.running, n.state = r, started
 	return r, true, nil
 }
 
-// undo takes down what a start that failed has built. Its parts may log until they have ended, and a logger may ask for the
-// node's ID, so nobody waits for them under the lock.
+// undo takes down what a start that failed has built. Its parts may log and call until they have ended, and loggers and
+// handlers may ask the node, so nobody waits for them under the lock.
 func (n *Node) undo(r *running, err error) error {
 	defer n.undoing.Done()
 	err = errors.Join(err, r.stop())
+	n.id.Store(nil)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.err = err
@@ -115,7 +118,7 @@ func (n *Node) undo(r *running, err error) error {
 // once the error of a start that failed, or [ErrNotStarted].
 func (n *Node) Wait() error {
 	n.mu.Lock()
-	st, err, r := n.state, n.err, n.running.Load()
+	st, err, r := n.state, n.err, n.running
 	n.mu.Unlock()
 	switch {
 	case err != nil:
@@ -154,7 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 // started again.
 func (n *Node) Close() error {
 	n.mu.Lock()
-	first, r := n.state != closing, n.running.Load()
+	first, r := n.state != closing, n.running
 	n.state = closing
 	n.mu.Unlock()
 	if !first {
@@ -177,7 +180,7 @@ func (n *Node) live() (*running, error) {
 	defer n.mu.Unlock()
 	switch n.state {
 	case started:
-		return n.running.Load(), nil
+		return n.running, nil
 	case closing:
 		return nil, ErrClosed
 	case failed:
@@ -187,8 +190,13 @@ func (n *Node) live() (*running, error) {
 	}
 }
 
-// begun returns what runs or ran; nil before the node has started.
-func (n *Node) begun() *running { return n.running.Load() }
+// begun returns what runs or ran; nil before the node has started. It waits for a start under way: peers may call as soon
+// as a socket is open.
+func (n *Node) begun() *running {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.running
+}
 
 func (n *Node) logger() *slog.Logger {
 	if n.config.logger != nil {

@@ -80,9 +80,9 @@ const (
 type PeerEvent struct {
 	Kind    PeerEventKind
 	Time    time.Time
-	Peer    PeerInfo
-	Service string // of ServiceAdded and ServiceRemoved
-	Err     error  // of PeerUnreachable, PeerCloned and PeerChanged
+	Peer    PeerInfo // its slices are shared with other events: they are not to be changed
+	Service string   // of ServiceAdded and ServiceRemoved
+	Err     error    // of PeerUnreachable, PeerCloned and PeerChanged
 }
 
 // callerInfo is what the connection proves of a caller.

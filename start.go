@@ -134,6 +134,10 @@ func (r *running) openHost() (err error) {
 		Libp2p:    c.libp2pOptions,
 		Logger:    r.log,
 	})
+	if err == nil {
+		id := r.host.ID()
+		r.node.id.Store(&id)
+	}
 	return err
 }
 
