@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gofrs/flock"
 )
@@ -17,6 +19,12 @@ const (
 	keyName    = "identity.key"
 	lockName   = "lock"
 	tempPrefix = ".tmp-"
+)
+
+// How long a process that is about to end, or that makes a key, may hold a home, and how often that is looked for.
+const (
+	lockWait = 500 * time.Millisecond
+	lockLook = 20 * time.Millisecond
 )
 
 // Home is a node's folder: its key, what it remembers, and the lock that keeps a second process out. It is safe for
@@ -49,8 +57,8 @@ func (e *HomeError) Error() string { return fmt.Sprintf("host: home %s: %v", e.D
 func (e *HomeError) Unwrap() error { return e.Err }
 
 // OpenHome takes the folder dir, which it creates, with missing parents, with mode 0700. A folder that belongs to
-// somebody else or that others may enter is a [*HomeError], one that another process holds a [*HomeInUseError]. The
-// caller closes the home; a process that dies gives it back. On Windows owners and modes are not checked.
+// somebody else or that others may enter is a [*HomeError], one that another process still holds after half a second, as
+// one that is ending may, a [*HomeInUseError]. The caller closes the home; a process that dies gives it back. On Windows owners and modes are not checked.
 func OpenHome(dir string) (*Home, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -63,8 +71,10 @@ func OpenHome(dir string) (*Home, error) {
 		return nil, err
 	}
 	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o600), flock.SetFlag(os.O_CREATE|os.O_RDWR))
-	ok, err := lock.TryLock()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	ok, err := lock.TryLockContext(ctx, lockLook)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return nil, &HomeError{dir, fmt.Errorf("lock it: %w", err)}
 	}
 	if !ok {

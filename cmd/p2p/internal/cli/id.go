@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 
+	"github.com/lynn9388/p2p/cmd/p2p/internal/control"
 	"github.com/lynn9388/p2p/host"
 )
 
@@ -55,7 +56,13 @@ func (a *app) identity(dir string) (crypto.PrivKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
+	if err := control.CheckHome(dir); err != nil { // no node could run with it
+		return nil, err
+	}
 	home, err := host.OpenHome(dir)
+	if _, ok := errors.AsType[*host.HomeInUseError](err); ok {
+		return host.ReadIdentity(dir) // a node has started meanwhile
+	}
 	if err != nil {
 		return nil, err
 	}
