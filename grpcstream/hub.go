@@ -120,9 +120,9 @@ func (h *hub) peerLocked(id peer.ID) *hubPeer {
 
 // An offer is what a peer is known to offer.
 type offer struct {
-	node     bool // it is connected and speaks the tunnel protocol
-	relayed  bool // it is connected over a relay only
-	services []string
+	node     bool     // it is connected and speaks the tunnel protocol
+	relayed  bool     // it is connected over a relay only
+	services []string // sorted, each once
 	tags     []string
 }
 

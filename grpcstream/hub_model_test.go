@@ -88,6 +88,7 @@ func (m *hubModel) offer(t *rapid.T) {
 		tags:     rapid.SliceOfNDistinct(rapid.SampledFrom(modelTags), 0, 2, rapid.ID[string]).Draw(t, "tags"),
 		relayed:  rapid.Bool().Draw(t, "relayed"),
 	}
+	slices.Sort(o.services)
 	o.node = len(o.services) > 0
 	if m.w.path[id] = PathDirect; o.relayed {
 		m.w.path[id] = PathRelay

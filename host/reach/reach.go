@@ -82,7 +82,7 @@ func Protocol(network string) protocol.ID {
 
 // New returns a Reach of h, which must have been built by [host.New] with WAN. It sets the handler of [Protocol] and
 // starts nothing; while Run does not run, the handler refuses. It fails when the configuration names no network, a relay
-// without an ID or address, or the host itself as a relay.
+// without an ID or without an address with TCP, QUIC or WebSocket, or the host itself as a relay.
 func New(h corehost.Host, cfg Config) (*Reach, error) {
 	if cfg.Network == "" {
 		return nil, errors.New("reach: the configuration names no network")
