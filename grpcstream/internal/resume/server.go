@@ -110,7 +110,7 @@ func (r *Sessions) handle(s *session, handle func(grpc.ServerStream) error) {
 	trailer := s.trailer
 	s.meta.Unlock()
 	_ = s.send(s.ctx, endOf(err, trailer)) // fails if nobody is to hear it
-	if s.ctx.Err() != nil { // so it is
+	if s.ctx.Err() != nil {                // so it is
 		if expired(s.ctx) {
 			s.fail(errExpired)
 		}
