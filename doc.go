@@ -61,8 +61,7 @@
 //
 // In the default profile every node of the same network name that reaches this one may call it; the node says so once at
 // its start. [WithAllow] and [WithAllowFile] close it for all but the peers listed, before anything but the handshake;
-// [WithAuthorizer] decides each call. [WAN] starts with one of the three or an explicit [WithOpen] only, [Relay] with a list or WithOpen
-// only, since an authorizer decides calls and not who is carried. One list
-// governs who may connect, call and be relayed; a relay that is named to [WAN] may carry although it is not listed, and
-// call only if it is. Each connection and each call that is refused is a line of the log.
+// [WithAuthorizer] decides each call. [WAN] starts with one of the three or an explicit [WithOpen] only, [Relay] with a
+// list or WithOpen only, since an authorizer decides calls and not who is carried. One list governs who may connect, call
+// and be relayed; a relay that is named to [WAN] may carry although it is not listed, and call only if it is. Each connection and each call that is refused is a line of the log.
 package p2p

@@ -31,8 +31,8 @@ func LAN() Option { return setProfile(profileLAN, nil) }
 
 // WAN is the profile of a node that may be behind a NAT, or whose peers may be. Each relay is a node with the profile
 // [Relay], given as ID@host:port, which stands for TCP and QUIC, or as a multiaddr that names TCP, QUIC or WebSocket and
-// ends in /p2p/ID; one of them is enough. The start fails for a relay without an ID and says who answers there, in the form to use. WAN is [LAN], and
-// beyond that it sets exactly this:
+// ends in /p2p/ID; one of them is enough. The start fails for a relay without an ID and says who answers there, in the form
+// to use. WAN is [LAN], and beyond that it sets exactly this:
 //
 //   - the relays are joined, as by JoinNetwork, and connected to by TCP and by QUIC, so that both outside addresses of a
 //     NAT are known; a connection that is lost is made again at once. Where neither gets through, WebSocket is tried,
