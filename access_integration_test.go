@@ -2,7 +2,6 @@ package p2p_test
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc/codes"
@@ -23,23 +21,10 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
-
-// newKey makes an identity.
-func newKey(t *testing.T) (crypto.PrivKey, peer.ID) {
-	t.Helper()
-	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := peer.IDFromPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, id
-}
 
 // stranger is a plain libp2p host, connected to a node if the node lets it.
 func stranger(t *testing.T, n *p2p.Node) (corehost.Host, error) {
@@ -55,10 +40,10 @@ func stranger(t *testing.T, n *p2p.Node) (corehost.Host, error) {
 }
 
 func TestAccess_AnUnlistedPeerGetsNothingButTheHandshake(t *testing.T) {
-	_, friend := newKey(t)
+	_, friend := nodetest.NewKey(t)
 	network := p2ptest.Network()
 	n := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.WithAllow(friend))...)
-	pb.RegisterGreeterServiceServer(n, greeter{})
+	pb.RegisterGreeterServiceServer(n, nodetest.Greeter{})
 	start(t, n)
 	h, _ := stranger(t, n) // the dialer's side of a handshake may end before the other refuses
 	poll.Until(t, 5*time.Second, func() string {
@@ -94,7 +79,7 @@ func TestAccess_AnUnlistedPeerGetsNothingButTheHandshake(t *testing.T) {
 }
 
 func TestAccess_ARemovedLineEndsTheOpenStream(t *testing.T) {
-	key, friend := newKey(t)
+	key, friend := nodetest.NewKey(t)
 	list := filepath.Join(t.TempDir(), "allowed.txt")
 	write := func(text string) {
 		t.Helper()
@@ -158,9 +143,9 @@ func TestAccess_TheAuthorizerDecidesEachCall(t *testing.T) {
 }
 
 func TestAccess_AnotherNetworkIsNoNeighborOnWhateverWay(t *testing.T) {
-	ours := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{}) })
+	ours := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, nodetest.Greeter{}) })
 	theirs := p2p.NewNode("localhost:0", append(p2ptest.Options(p2ptest.Network()), p2p.WithDiscoveryTimeout(time.Second))...)
-	pb.RegisterGreeterServiceServer(theirs, greeter{})
+	pb.RegisterGreeterServiceServer(theirs, nodetest.Greeter{})
 	if err := theirs.JoinNetwork(ours[0].Addrs()[0].String(), "localhost:"+port(t, ours[1])); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +153,7 @@ func TestAccess_AnotherNetworkIsNoNeighborOnWhateverWay(t *testing.T) {
 	if err := ours[0].JoinNetwork(theirs.Addrs()[0].String()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := greet(t, theirs.Peer(ours[0].Addrs()[0].String())); status.Code(err) != codes.Unavailable {
+	if _, err := nodetest.Greet(t, theirs.Peer(ours[0].Addrs()[0].String())); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call into another network: %v", err)
 	}
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -120,7 +121,7 @@ func TestChoosing_NoneServingIsUnavailable(t *testing.T) {
 		mustGreet(t, nodes[0])
 		nodes[1].SetServing(greeterName, false)
 		time.Sleep(time.Second)
-		if _, err := greet(t, nodes[0]); status.Code(err) != codes.Unavailable {
+		if _, err := nodetest.Greet(t, nodes[0]); status.Code(err) != codes.Unavailable {
 			t.Errorf("%v, want Unavailable", err)
 		}
 		nodes[1].SetServing(greeterName, true)

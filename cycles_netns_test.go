@@ -29,6 +29,7 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/internal/netns"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
@@ -232,7 +233,7 @@ func TestCycles_AFloodFromOneAddressIsBounded(t *testing.T) {
 	name := p2ptest.Network()
 	// It would take them all for neighbors, so that nothing but the limit lets go of any.
 	server := p2p.NewNode(":0", append(p2ptest.Options(name), p2p.WithNeighbors(15, 2*tries))...)
-	pb.RegisterGreeterServiceServer(server, greeter{who: "x"})
+	pb.RegisterGreeterServiceServer(server, nodetest.Greeter{Who: "x"})
 	start(t, server)
 	friend := p2p.NewNode("localhost:0", p2ptest.Options(name)...)
 	start(t, friend)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/broadcast"
@@ -84,7 +85,7 @@ func docEach(ctx context.Context, node *p2p.Node, w io.Writer) {
 func TestDocs_Services(t *testing.T) {
 	nodes := p2ptest.Start(t, 3, func(i int, n *p2p.Node) {
 		if i > 0 {
-			pb.RegisterGreeterServiceServer(n, greeter{who: fmt.Sprintf("node %d", i)})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: fmt.Sprintf("node %d", i)})
 		}
 	}, p2p.WithTags("zone=attic"))
 	id := nodes[2].ID().String()

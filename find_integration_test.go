@@ -11,6 +11,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -45,7 +46,7 @@ func line(t *testing.T, backward bool, opts ...p2p.Option) (nodes []*p2p.Node, j
 		}
 		n := p2p.NewNode("localhost:0", append(p2ptest.Options(network), opts...)...)
 		if at == lineOf-1 {
-			pb.RegisterGreeterServiceServer(n, greeter{who: "last"})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: "last"})
 		}
 		if before != nil {
 			if err := n.JoinNetwork(before.Addrs()[0].String()); err != nil {

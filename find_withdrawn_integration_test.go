@@ -11,6 +11,7 @@ import (
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/discovery/mdns"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -56,7 +57,7 @@ func TestFind_AWithdrawnServiceIsNotCalled(t *testing.T) {
 				n := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.WithDHT(), p2p.WithRecordLifetime(lifetime),
 					p2p.WithDiscoveryTimeout(10*time.Second))...)
 				if i == 3 {
-					pb.RegisterGreeterServiceServer(n, greeter{who: "last"})
+					pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: "last"})
 				}
 				if i > 0 {
 					if err := n.JoinNetwork(nodes[i-1].Addrs()[0].String()); err != nil {
@@ -142,10 +143,10 @@ func TestFind_NetworksOfDifferentNamesNeverMeet(t *testing.T) {
 		}
 	}
 	for i, n := range nodes[0] {
-		if _, err := greet(t, n); err == nil {
+		if _, err := nodetest.Greet(t, n); err == nil {
 			t.Errorf("node %d called a service of the other network by name", i)
 		}
-		if _, err := greet(t, n.Peer(nodes[1][2].Addrs()[0].String())); err == nil {
+		if _, err := nodetest.Greet(t, n.Peer(nodes[1][2].Addrs()[0].String())); err == nil {
 			t.Errorf("node %d called a node of the other network", i)
 		}
 		if got := instancesOf(t, n, time.Second); got != 0 {
@@ -161,8 +162,8 @@ func TestFind_NetworksOfDifferentNamesNeverMeet(t *testing.T) {
 // others are.
 func TestFind_AStrangerInThePoolGetsNoCall(t *testing.T) {
 	network := p2ptest.Network()
-	callerKey, caller := newKey(t)
-	serverKey, server := newKey(t)
+	callerKey, caller := nodetest.NewKey(t)
+	serverKey, server := nodetest.NewKey(t)
 	var honest, foreign atomic.Int64
 	listed := []p2p.Option{p2p.WithAllow(caller, server), p2p.WithDHT()}
 	a := p2p.NewNode("localhost:0", append(append(p2ptest.Options(network), listed...), p2p.WithIdentity(callerKey))...)

@@ -26,6 +26,7 @@ import (
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -189,7 +190,7 @@ func hostileNetwork(t *testing.T, opts ...p2p.Option) (n, honest *p2p.Node, name
 	name = p2ptest.Network()
 	opts = append(p2ptest.Options(name), opts...)
 	n = p2p.NewNode("localhost:0", opts...)
-	pb.RegisterGreeterServiceServer(n, greeter{who: "x"})
+	pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: "x"})
 	n.RegisterService(&benchDesc, nil)
 	start(t, n)
 	honest = p2p.NewNode("localhost:0", opts...)
@@ -214,7 +215,7 @@ func callOn(t *testing.T, from, to *p2p.Node) (stop func() (calls int, longest t
 		defer close(done)
 		for !quit.Load() {
 			began := time.Now()
-			if _, err := greet(t, from.Peer(to.ID().String())); err != nil {
+			if _, err := nodetest.Greet(t, from.Peer(to.ID().String())); err != nil {
 				t.Errorf("an honest caller: %v", err)
 				return
 			}
@@ -318,7 +319,7 @@ func TestHostile_ServersFailTheCallAndNothingElse(t *testing.T) {
 		h := connectOffender(t, n, name, serve)
 		wg.Go(func() {
 			began := time.Now()
-			_, err := greet(t, n.Peer(h.ID().String()))
+			_, err := nodetest.Greet(t, n.Peer(h.ID().String()))
 			t.Logf("%s, after %v: %v", what, time.Since(began).Round(time.Millisecond), err)
 			if status.Code(err) != codes.Unavailable || time.Since(began) > 16*time.Second {
 				t.Errorf("%s, after %v: %v, want Unavailable within 16 s", what, time.Since(began), err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -24,7 +25,7 @@ func deployments(t *testing.T) (me *p2p.Node, blue, green []*p2p.Node) {
 	add := func(opts ...p2p.Option) *p2p.Node {
 		n := p2p.NewNode("127.0.0.1:0", append(p2ptest.Options(network), opts...)...)
 		if me != nil {
-			pb.RegisterGreeterServiceServer(n, greeter{who: fmt.Sprint(len(blue) + len(green))})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: fmt.Sprint(len(blue) + len(green))})
 			if err := n.JoinNetwork(me.Addrs()[0].String()); err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +59,7 @@ func TestNode_WithTag(t *testing.T) {
 			}
 		}
 	}
-	if _, err := greet(t, me.Service(name, p2p.WithTag("color", "not one"))); status.Code(err) != codes.InvalidArgument {
+	if _, err := nodetest.Greet(t, me.Service(name, p2p.WithTag("color", "not one"))); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a bad tag: %v", err)
 	}
 	poll.Until(t, 10*time.Second, func() string {

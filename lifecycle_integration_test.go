@@ -18,6 +18,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -40,7 +41,7 @@ func (s stage) String() string {
 func (s stage) node(t *testing.T) *p2p.Node {
 	t.Helper()
 	n := p2p.NewNode("localhost:0", p2ptest.Options(p2ptest.Network())...)
-	pb.RegisterGreeterServiceServer(n, greeter{})
+	pb.RegisterGreeterServiceServer(n, nodetest.Greeter{})
 	if s == running || s == closed {
 		if err := n.StartServer(); err != nil {
 			t.Fatal(err)
@@ -126,7 +127,7 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			}
 		}, [4]string{"not started", "blocks", "nil", "nil"}},
 		{
-			"Invoke", func(t *testing.T, n *p2p.Node) string { _, err := greet(t, n); return outcome(err) },
+			"Invoke", func(t *testing.T, n *p2p.Node) string { _, err := nodetest.Greet(t, n); return outcome(err) },
 			[4]string{"not started", "nil", "closed", "closed"},
 		},
 		{"NewStream", func(t *testing.T, n *p2p.Node) string {
@@ -134,7 +135,7 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			return outcome(err)
 		}, [4]string{"not started", "nil", "closed", "closed"}},
 		{"Service", func(t *testing.T, n *p2p.Node) string {
-			_, err := greet(t, n.Service(pb.GreeterService_ServiceDesc.ServiceName))
+			_, err := nodetest.Greet(t, n.Service(pb.GreeterService_ServiceDesc.ServiceName))
 			return outcome(err)
 		}, [4]string{"not started", "nil", "closed", "closed"}},
 		{"NewClient", func(t *testing.T, n *p2p.Node) string {
@@ -165,7 +166,7 @@ func TestNode_TheLifecycleTable(t *testing.T) {
 			[4]string{"false", "false", "false", "false"},
 		},
 		{"Instances", func(_ *testing.T, n *p2p.Node) string {
-			_, _ = greet(t, n) // waits until it is known, if ever
+			_, _ = nodetest.Greet(t, n) // waits until it is known, if ever
 			return fmt.Sprint(len(known(n, pb.GreeterService_ServiceDesc.ServiceName)))
 		}, [4]string{"0", "1", "0", "0"}},
 		{

@@ -21,6 +21,7 @@ import (
 	"github.com/lynn9388/p2p/discovery/mdns"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
@@ -150,7 +151,7 @@ func firstCall(t *testing.T) (time.Duration, error) {
 	}
 	answer := make(chan error, 1)
 	go func() {
-		_, err := greet(t, client)
+		_, err := nodetest.Greet(t, client)
 		answer <- err
 	}()
 	select {
@@ -159,7 +160,7 @@ func firstCall(t *testing.T) (time.Duration, error) {
 	case <-time.After(time.Second):
 	}
 	server := p2p.NewNode("localhost:0", foundByMDNS(network)...)
-	pb.RegisterGreeterServiceServer(server, greeter{who: "late"})
+	pb.RegisterGreeterServiceServer(server, nodetest.Greeter{Who: "late"})
 	defer server.Close()
 	began := time.Now()
 	if err := server.StartServer(); err != nil {
@@ -172,7 +173,7 @@ func firstCall(t *testing.T) (time.Duration, error) {
 // A bare host that speaks another network's tunnel, whose own signed record is as good as any.
 func TestLoad_APeerOfAnotherNetworkHandsInNothing(t *testing.T) {
 	t.Parallel()
-	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{}) },
+	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, nodetest.Greeter{}) },
 		p2p.WithDiscoveryTimeout(time.Second))
 	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay())
 	if err != nil {
@@ -210,7 +211,7 @@ func TestLoad_APeerOfAnotherNetworkHandsInNothing(t *testing.T) {
 			t.Errorf("node %d knows the instances %v, want the two of its network", i, got)
 		}
 	}
-	if _, err := greet(t, nodes[0].Peer(h.ID().String())); status.Code(err) != codes.Unavailable {
+	if _, err := nodetest.Greet(t, nodes[0].Peer(h.ID().String())); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call to a peer of another network: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -36,7 +37,7 @@ func TestWithMetrics_CountsWhatANodeSurvivesAndRefuses(t *testing.T) {
 	}))
 	peer := nodes[0].Peer(nodes[1].ID().String())
 	for range 3 {
-		if _, err := greet(t, peer); status.Code(err) != codes.Internal {
+		if _, err := nodetest.Greet(t, peer); status.Code(err) != codes.Internal {
 			t.Errorf("a handler that panics: %v, want Internal", err)
 		}
 	}

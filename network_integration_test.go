@@ -17,6 +17,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -156,7 +157,7 @@ func TestNode_IsAMemberFromItsFirstConnectionOn(t *testing.T) {
 	})
 	name := p2ptest.Network()
 	server := p2p.NewNode("localhost:0", p2ptest.Options(name)...)
-	pb.RegisterGreeterServiceServer(server, greeter{})
+	pb.RegisterGreeterServiceServer(server, nodetest.Greeter{})
 	start(t, server)
 	client := p2p.NewNode("localhost:0", append(p2ptest.Options(name), p2p.WithLibp2pOptions(held))...)
 	start(t, client)

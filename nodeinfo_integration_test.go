@@ -9,6 +9,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
 )
@@ -16,7 +17,7 @@ import (
 func TestNodeInfo_StatsOfANode(t *testing.T) {
 	nodes := p2ptest.Start(t, 2, func(i int, n *p2p.Node) {
 		if i == 0 {
-			pb.RegisterGreeterServiceServer(n, greeter{})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{})
 		}
 	})
 	for range 10 {
@@ -44,7 +45,7 @@ func TestNodeInfo_WatchOfANode(t *testing.T) {
 	nodes := p2ptest.Start(t, 2, nil, p2p.WithNetwork(network))
 	seen, watcher := nodes[0], nodes[1]
 	late := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.WithName("late"))...)
-	pb.RegisterGreeterServiceServer(late, greeter{})
+	pb.RegisterGreeterServiceServer(late, nodetest.Greeter{})
 	t.Cleanup(func() { _ = late.Close() })
 	if err := late.JoinNetwork(seen.Addrs()[0].String()); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package p2p_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -50,7 +50,7 @@ func partAndHeal(t *testing.T, net *p2ptest.Net, count int, seed uint64) {
 	}
 	nodes := net.Start(count, func(i int, n *p2p.Node) {
 		if part[i] == 0 && (i == order[0] || rng.IntN(2) == 0) {
-			pb.RegisterGreeterServiceServer(n, greeter{who: fmt.Sprint(i)})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: fmt.Sprint(i)})
 		}
 	})
 	net.Converge(30*time.Second, greeterName)
@@ -67,7 +67,7 @@ func partAndHeal(t *testing.T, net *p2ptest.Net, count int, seed uint64) {
 	for _, g := range groups[1:] {
 		for _, n := range g {
 			wg.Go(func() {
-				if text, err := greet(t, n); err == nil {
+				if text, err := nodetest.Greet(t, n); err == nil {
 					t.Errorf("over the partition %q answered", text)
 				}
 			})
@@ -83,11 +83,11 @@ func partAndHeal(t *testing.T, net *p2ptest.Net, count int, seed uint64) {
 	for i, from := range nodes {
 		wg.Go(func() {
 			for j, to := range nodes {
-				if err := untilAnswered(ctx, from.Peer(to.ID().String()), checkHealth); err != nil {
+				if err := nodetest.UntilAnswered(ctx, from.Peer(to.ID().String()), checkHealth); err != nil {
 					t.Errorf("%v after healing node %d does not reach node %d: %v", time.Since(healed), i, j, err)
 				}
 			}
-			if err := untilAnswered(ctx, from, sayHello); err != nil {
+			if err := nodetest.UntilAnswered(ctx, from, nodetest.SayHello); err != nil {
 				t.Errorf("%v after healing node %d finds no instance: %v", time.Since(healed), i, err)
 			}
 			last.see(int64(time.Since(healed)))
@@ -101,24 +101,4 @@ func partAndHeal(t *testing.T, net *p2ptest.Net, count int, seed uint64) {
 func checkHealth(ctx context.Context, cc grpc.ClientConnInterface) error {
 	_, err := grpc_health_v1.NewHealthClient(cc).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	return err
-}
-
-func sayHello(ctx context.Context, cc grpc.ClientConnInterface) error {
-	_, err := pb.NewGreeterServiceClient(cc).Greet(ctx, &pb.GreetRequest{Name: "x"})
-	return err
-}
-
-// untilAnswered makes a call again and again until it is answered, and returns the last error when ctx ends before.
-func untilAnswered(ctx context.Context, cc grpc.ClientConnInterface, call func(context.Context, grpc.ClientConnInterface) error) error {
-	for {
-		err := call(ctx, cc)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }

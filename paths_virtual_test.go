@@ -13,6 +13,7 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -34,7 +35,7 @@ func behind(t *testing.T, net *p2ptest.Net, kind hosttest.RouterKind, opts ...p2
 	start(t, relay)
 	wan := append([]p2p.Option{p2p.WAN(relay.Addrs()[0].String()), p2p.WithOpen()}, opts...)
 	first, second = net.Router(kind).Node(wan...), net.Router(kind).Node(wan...)
-	pb.RegisterGreeterServiceServer(second, greeter{who: "second"})
+	pb.RegisterGreeterServiceServer(second, nodetest.Greeter{Who: "second"})
 	start(t, second)
 	start(t, first)
 	return first, second, relay
@@ -47,7 +48,7 @@ func TestPaths_AreToldWhenTheyChange(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		events := first.PeerEvents(ctx)
-		if _, err := greet(t, first.Peer(second.ID().String())); err != nil {
+		if _, err := nodetest.Greet(t, first.Peer(second.ID().String())); err != nil {
 			t.Fatal(err)
 		}
 		for e := range events {
@@ -89,7 +90,7 @@ func TestPaths_AreToldWhenTheyChange(t *testing.T) {
 func TestPaths_ARelayedOneSaysWhy(t *testing.T) {
 	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
 		first, second, relay := behind(t, net, hosttest.Symmetric)
-		if _, err := greet(t, first.Peer(second.ID().String())); err != nil {
+		if _, err := nodetest.Greet(t, first.Peer(second.ID().String())); err != nil {
 			t.Fatal(err)
 		}
 		net.Await(30*time.Second, func() string {
@@ -111,10 +112,10 @@ func TestPaths_ARelayedOneSaysWhy(t *testing.T) {
 func TestPaths_NobodyToldOfThePeer(t *testing.T) {
 	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
 		first, second, _ := behind(t, net, hosttest.PortRestricted)
-		if got, err := greet(t, first.Peer(second.ID().String())); err != nil || got == "" {
+		if got, err := nodetest.Greet(t, first.Peer(second.ID().String())); err != nil || got == "" {
 			t.Fatalf("by its ID: %q, %v", got, err)
 		}
-		if got, err := greet(t, first); err != nil || got == "" {
+		if got, err := nodetest.Greet(t, first); err != nil || got == "" {
 			t.Fatalf("by its service: %q, %v", got, err)
 		}
 	})

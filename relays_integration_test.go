@@ -18,6 +18,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
@@ -83,7 +84,7 @@ func TestWAN_SaysThatNobodyAnswersAtARelayWithoutAnID(t *testing.T) {
 // TestRelay_CarriesAndDoesNotCall is for T29: being connected is not being trusted.
 func TestRelay_CarriesAndDoesNotCall(t *testing.T) {
 	network := p2ptest.Network()
-	key, id := newKey(t)
+	key, id := nodetest.NewKey(t)
 	relay := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.Relay(), p2p.WithOpen(), p2p.WithIdentity(key))...)
 	start(t, relay)
 	place := relay.ID().String() + "@localhost:" + port(t, relay)
@@ -94,12 +95,12 @@ func TestRelay_CarriesAndDoesNotCall(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, friend := newKey(t)
+	_, friend := nodetest.NewKey(t)
 	write(friend.String() + " a friend\n")
 	var log logText
 	n := p2p.NewNode("localhost:0", append(p2ptest.Options(network), p2p.WAN(place), p2p.WithAllowFile(list),
 		p2p.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))...)
-	pb.RegisterGreeterServiceServer(n, greeter{})
+	pb.RegisterGreeterServiceServer(n, nodetest.Greeter{})
 	n.RegisterService(&benchDesc, nil)
 	start(t, n)
 	if _, err := nodeinfo.Get(t.Context(), n.Peer(place)); err != nil {
@@ -143,7 +144,7 @@ func TestRelay_CarriesAndDoesNotCall(t *testing.T) {
 	// Once it is listed it calls as others do.
 	write(friend.String() + "\n" + id.String() + "\n")
 	poll.Until(t, 10*time.Second, func() string {
-		if _, err := greet(t, target); err != nil {
+		if _, err := nodetest.Greet(t, target); err != nil {
 			return err.Error()
 		}
 		return ""

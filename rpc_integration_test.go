@@ -18,35 +18,14 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/poll"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
-// greeter answers with who it is and who it believes is calling.
-type greeter struct {
-	pb.UnimplementedGreeterServiceServer
-	who string
-}
-
-func (g greeter) Greet(ctx context.Context, _ *pb.GreetRequest) (*pb.GreetResponse, error) {
-	caller, ok := p2p.Caller(ctx)
-	if !ok {
-		return nil, status.Error(codes.Internal, "nobody calls")
-	}
-	return &pb.GreetResponse{Text: g.who + " " + caller.ID.String()}, nil
-}
-
-func greet(t *testing.T, cc grpc.ClientConnInterface) (string, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	res, err := pb.NewGreeterServiceClient(cc).Greet(ctx, &pb.GreetRequest{Name: "x"})
-	return res.GetText(), err
-}
-
 func mustGreet(t *testing.T, cc grpc.ClientConnInterface) string {
 	t.Helper()
-	text, err := greet(t, cc)
+	text, err := nodetest.Greet(t, cc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +35,7 @@ func mustGreet(t *testing.T, cc grpc.ClientConnInterface) string {
 func TestNode_CallsByServiceAndByPeer(t *testing.T) {
 	nodes := p2ptest.Start(t, 3, func(i int, n *p2p.Node) {
 		if i > 0 {
-			pb.RegisterGreeterServiceServer(n, greeter{who: fmt.Sprint(i)})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: fmt.Sprint(i)})
 		}
 	})
 	me := nodes[0].ID().String()
@@ -144,7 +123,7 @@ func TestNode_CallErrorsNameTheirCause(t *testing.T) {
 }
 
 func TestNode_TheSenderHeaderProvesNothing(t *testing.T) {
-	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{who: "x"}) })
+	nodes := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: "x"}) })
 	forged := nodes[1].ID().String()
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "sender", forged, "p2p-sender", forged, "p2p-peer", forged)
 	res, err := pb.NewGreeterServiceClient(nodes[0].Peer(forged)).Greet(ctx, &pb.GreetRequest{})
@@ -167,7 +146,7 @@ func TestNode_TheFirstCallWaitsForItsServer(t *testing.T) {
 	start(t, client)
 	answer := make(chan error, 1)
 	go func() {
-		_, err := greet(t, client)
+		_, err := nodetest.Greet(t, client)
 		answer <- err
 	}()
 	select {
@@ -176,7 +155,7 @@ func TestNode_TheFirstCallWaitsForItsServer(t *testing.T) {
 	case <-time.After(300 * time.Millisecond): // nobody offers it: nothing else than time can tell
 	}
 	server := p2p.NewNode("localhost:0", p2ptest.Options(network)...)
-	pb.RegisterGreeterServiceServer(server, greeter{who: "late"})
+	pb.RegisterGreeterServiceServer(server, nodetest.Greeter{Who: "late"})
 	if err := server.JoinNetwork(seed.Addrs()[0].String()); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +197,7 @@ func TestNode_RegisterServicePanicsWithTheServicesName(t *testing.T) {
 	fresh := p2p.NewNode("localhost:0", quiet())
 	fresh.RegisterService(&benchDesc, nil)
 	for name, register := range map[string]func(){
-		"after the start":   func() { pb.RegisterGreeterServiceServer(n, greeter{}) },
+		"after the start":   func() { pb.RegisterGreeterServiceServer(n, nodetest.Greeter{}) },
 		"twice":             func() { fresh.RegisterService(&benchDesc, nil) },
 		"of the wrong type": func() { fresh.RegisterService(&pb.GreeterService_ServiceDesc, 1) },
 	} {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/sockets"
 	"github.com/lynn9388/p2p/p2ptest"
 	"github.com/lynn9388/p2p/protocols/broadcast"
@@ -34,10 +35,10 @@ func TestSecurity_Protocols(t *testing.T) {
 		for i := range 65 {
 			desc := pb.GreeterService_ServiceDesc
 			desc.ServiceName = fmt.Sprintf("hello.v%d.GreeterService", i+1)
-			n.RegisterService(&desc, greeter{})
+			n.RegisterService(&desc, nodetest.Greeter{})
 		}
 	}
-	few := func(n *p2p.Node) { pb.RegisterGreeterServiceServer(n, greeter{}) }
+	few := func(n *p2p.Node) { pb.RegisterGreeterServiceServer(n, nodetest.Greeter{}) }
 	nodes := []*p2p.Node{relay}
 	for _, of := range []struct {
 		register func(*p2p.Node)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/nodetest"
 )
 
 // found is how soon after the start of its process a node calls a service by name.
@@ -15,7 +16,7 @@ const found = 1500 * time.Millisecond
 // mustGreetByName calls the service by its name, which only b offers.
 func (w *wan) mustGreetByName(from *p2p.Node, begin time.Time) {
 	w.t.Helper()
-	text, err := greet(w.t, from)
+	text, err := nodetest.Greet(w.t, from)
 	if err != nil || !strings.HasPrefix(text, "b ") {
 		w.t.Errorf("%v after the start: answer %q, error %v", time.Since(begin), text, err)
 	}
@@ -59,7 +60,7 @@ func TestWAN_FoundByNameInTheTable(t *testing.T) {
 	inWAN(t, func(t *testing.T, w *wan) {
 		relays := nodesOf(w.relay)
 		for range 4 {
-			key, _ := newKey(t)
+			key, _ := nodetest.NewKey(t)
 			r := w.newRelay(key)
 			if err := r.JoinNetwork(place(relays[len(relays)-1])); err != nil {
 				t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -98,7 +99,7 @@ func TestWAN_PeerRestarts(t *testing.T) {
 			t.Run(name+", "+kind.String(), func(t *testing.T) {
 				t.Parallel()
 				inWAN(t, func(t *testing.T, w *wan) {
-					key, _ := newKey(t)
+					key, _ := nodetest.NewKey(t)
 					a, b := w.node(w.Router(hosttest.PortRestricted), "a"), w.node(w.Router(kind), "b", p2p.WithIdentity(key))
 					c := w.node(w.Router(hosttest.PortRestricted), "c")
 					w.mustGreet(a, b)
@@ -143,7 +144,7 @@ func TestWAN_LineDownAndUp(t *testing.T) {
 func TestWAN_OtherRelayTakesOver(t *testing.T) {
 	t.Parallel()
 	inWAN(t, func(t *testing.T, w *wan) {
-		key, _ := newKey(t)
+		key, _ := nodetest.NewKey(t)
 		second := w.newRelay(key)
 		both := p2p.WAN(place(w.relay), place(second))
 		a, b := w.node(w.Router(hosttest.Symmetric), "a", both), w.node(w.Router(hosttest.Symmetric), "b", both)

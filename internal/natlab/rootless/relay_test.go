@@ -18,6 +18,7 @@ import (
 	"github.com/lynn9388/p2p"
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/host/hosttest"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/internal/pace"
 	"github.com/lynn9388/p2p/p2ptest"
 )
@@ -37,14 +38,14 @@ func TestWAN_RelayCarriesAndDoesNotCall(t *testing.T) {
 	t.Parallel()
 	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
 		net.Latency(15 * time.Millisecond)
-		keyA, idA := newKey(t)
-		keyB, idB := newKey(t)
+		keyA, idA := nodetest.NewKey(t)
+		keyB, idB := nodetest.NewKey(t)
 		w := &wan{Net: net, t: t}
 		w.relay = net.Router(hosttest.Open).Node(p2p.Relay(), p2p.WithAllow(idA, idB))
 		w.mustStart(w.relay)
 		node := func(name string, opts ...p2p.Option) *p2p.Node {
 			n := net.Router(hosttest.Symmetric).Node(append(opts, p2p.WAN(place(w.relay)), p2p.WithAllow(idA, idB))...)
-			pb.RegisterGreeterServiceServer(n, greeter{who: name})
+			pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: name})
 			w.mustStart(n)
 			return n
 		}
@@ -53,13 +54,13 @@ func TestWAN_RelayCarriesAndDoesNotCall(t *testing.T) {
 		if p := peerOf(a, b.ID()); p.Path != "relay" || p.Relay != w.relay.ID() {
 			t.Errorf("path %q through %s", p.Path, p.Relay)
 		}
-		if _, err := greet(t, w.relay.Peer(b.ID().String())); status.Code(err) != codes.PermissionDenied {
+		if _, err := nodetest.Greet(t, w.relay.Peer(b.ID().String())); status.Code(err) != codes.PermissionDenied {
 			t.Errorf("the relay called: %v", err)
 		}
 		stranger := node("stranger")
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		if err := sayHello(ctx, stranger.Peer(b.ID().String())); err == nil {
+		if err := nodetest.SayHello(ctx, stranger.Peer(b.ID().String())); err == nil {
 			t.Error("a stranger called through the relay")
 		}
 		w.Await(time.Second, func() string { // it tries again and again, and is told after the handshake
@@ -144,7 +145,7 @@ func TestWAN_ManyBehindOneAddress(t *testing.T) {
 		var wg sync.WaitGroup
 		errs := make([]error, len(nodes))
 		for i, n := range nodes {
-			wg.Go(func() { _, errs[i] = greet(t, outside.Peer(n.ID().String())) })
+			wg.Go(func() { _, errs[i] = nodetest.Greet(t, outside.Peer(n.ID().String())) })
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {

@@ -16,6 +16,7 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 	"github.com/lynn9388/p2p/host/hosttest"
 	"github.com/lynn9388/p2p/host/reach"
+	"github.com/lynn9388/p2p/internal/nodetest"
 	"github.com/lynn9388/p2p/p2ptest"
 )
 
@@ -33,7 +34,7 @@ func inWAN(t *testing.T, f func(t *testing.T, w *wan)) {
 	p2ptest.Virtual(t, func(t *testing.T, net *p2ptest.Net) {
 		net.Latency(15 * time.Millisecond)
 		w := &wan{Net: net, t: t}
-		w.key, _ = newKey(t)
+		w.key, _ = nodetest.NewKey(t)
 		w.relay = w.newRelay(w.key)
 		f(t, w)
 	})
@@ -69,7 +70,7 @@ func (w *wan) again(gone *p2p.Node, port int, name string, opts ...p2p.Option) *
 // serve starts a node that greets and sends back what it hears.
 func (w *wan) serve(n *p2p.Node, name string) *p2p.Node {
 	w.t.Helper()
-	pb.RegisterGreeterServiceServer(n, greeter{who: name})
+	pb.RegisterGreeterServiceServer(n, nodetest.Greeter{Who: name})
 	n.RegisterService(echoDesc(), nil)
 	w.mustStart(n)
 	return n
@@ -90,7 +91,7 @@ func (w *wan) mustStart(n *p2p.Node) {
 func (w *wan) mustGreet(from, to *p2p.Node) time.Duration {
 	w.t.Helper()
 	begin := time.Now()
-	if _, err := greet(w.t, from.Peer(to.ID().String())); err != nil {
+	if _, err := nodetest.Greet(w.t, from.Peer(to.ID().String())); err != nil {
 		w.t.Errorf("after %v: %v", time.Since(begin), err)
 	}
 	return time.Since(begin)
@@ -102,7 +103,7 @@ func (w *wan) greetsWithin(within time.Duration, from, to *p2p.Node) time.Durati
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(w.t.Context(), within)
 	defer cancel()
-	if err := untilAnswered(ctx, from.Peer(to.ID().String()), sayHello); err != nil {
+	if err := nodetest.UntilAnswered(ctx, from.Peer(to.ID().String()), nodetest.SayHello); err != nil {
 		w.t.Fatalf("after %v: %v", time.Since(begin), err)
 	}
 	return time.Since(begin)
@@ -211,7 +212,7 @@ func TestWAN_ReservationAtOnce(t *testing.T) {
 func TestWAN_ReservationWithOneOfTwoRelaysDead(t *testing.T) {
 	t.Parallel()
 	inWAN(t, func(t *testing.T, w *wan) {
-		key, _ := newKey(t)
+		key, _ := nodetest.NewKey(t)
 		dead := w.newRelay(key)
 		w.Kill(dead)
 		for _, relays := range [][]string{{place(dead), place(w.relay)}, {place(w.relay), place(dead)}} {

@@ -1,4 +1,5 @@
-package rootless_test
+// Package nodetest is what tests of whole nodes share: a service, calls of it, and identities.
+package nodetest
 
 import (
 	"context"
@@ -17,21 +18,23 @@ import (
 	pb "github.com/lynn9388/p2p/examples/hello/greeter"
 )
 
-// greeter answers with its name and who calls.
-type greeter struct {
+// A Greeter answers with its name and who calls.
+type Greeter struct {
 	pb.UnimplementedGreeterServiceServer
-	who string
+	Who string
 }
 
-func (g greeter) Greet(ctx context.Context, _ *pb.GreetRequest) (*pb.GreetResponse, error) {
+// Greet implements [pb.GreeterServiceServer].
+func (g Greeter) Greet(ctx context.Context, _ *pb.GreetRequest) (*pb.GreetResponse, error) {
 	caller, ok := p2p.Caller(ctx)
 	if !ok {
 		return nil, status.Error(codes.Internal, "nobody calls")
 	}
-	return &pb.GreetResponse{Text: g.who + " " + caller.ID.String()}, nil
+	return &pb.GreetResponse{Text: g.Who + " " + caller.ID.String()}, nil
 }
 
-func greet(t *testing.T, cc grpc.ClientConnInterface) (string, error) {
+// Greet calls a greeter, which has 20 s to answer, and returns its text.
+func Greet(t *testing.T, cc grpc.ClientConnInterface) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -39,13 +42,14 @@ func greet(t *testing.T, cc grpc.ClientConnInterface) (string, error) {
 	return res.GetText(), err
 }
 
-func sayHello(ctx context.Context, cc grpc.ClientConnInterface) error {
+// SayHello calls a greeter and tells how that went.
+func SayHello(ctx context.Context, cc grpc.ClientConnInterface) error {
 	_, err := pb.NewGreeterServiceClient(cc).Greet(ctx, &pb.GreetRequest{Name: "x"})
 	return err
 }
 
-// untilAnswered makes a call again and again until it is answered, and returns the last error when ctx ends before.
-func untilAnswered(ctx context.Context, cc grpc.ClientConnInterface, call func(context.Context, grpc.ClientConnInterface) error) error {
+// UntilAnswered makes a call again and again until it is answered, and returns the last error when ctx ends before.
+func UntilAnswered(ctx context.Context, cc grpc.ClientConnInterface, call func(context.Context, grpc.ClientConnInterface) error) error {
 	for {
 		err := call(ctx, cc)
 		if err == nil || ctx.Err() != nil {
@@ -59,7 +63,8 @@ func untilAnswered(ctx context.Context, cc grpc.ClientConnInterface, call func(c
 	}
 }
 
-func newKey(t *testing.T) (crypto.PrivKey, peer.ID) {
+// NewKey makes an identity.
+func NewKey(t *testing.T) (crypto.PrivKey, peer.ID) {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
