@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/multiformats/go-multistream"
 )
 
@@ -70,7 +71,9 @@ func openStream(ctx context.Context, h corehost.Host, p peer.ID) (network.Stream
 			return nil, network.ErrNoConn
 		}
 		s, err := c.NewStream(ctx)
-		if err == nil || !c.IsClosed() || ctx.Err() != nil {
+		// One that is being closed here refuses streams before it says that it is closed, and is no longer listed then.
+		gone := c.IsClosed() || errors.Is(err, swarm.ErrConnClosed)
+		if err == nil || !gone || ctx.Err() != nil {
 			return s, err
 		}
 	}

@@ -1,10 +1,15 @@
 package grpcstream
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -39,5 +44,53 @@ func TestNewest(t *testing.T) {
 		if got := newest(c.conns); got != c.want {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+// closingNetwork is the network of a host with connections to a peer, of which the last is being closed: libp2p takes it off
+// the list, then lets it refuse streams, then closes it.
+type closingNetwork struct {
+	network.Network
+	conns []network.Conn
+}
+
+func (n *closingNetwork) ConnsToPeer(peer.ID) []network.Conn          { return n.conns }
+func (n *closingNetwork) Connectedness(peer.ID) network.Connectedness { return network.Connected }
+
+type networkHost struct {
+	corehost.Host
+	net network.Network
+}
+
+func (h networkHost) Network() network.Network { return h.net }
+
+// streamConn is a connection whose streams are made by a function.
+type streamConn struct {
+	agedConn
+	open func() (network.Stream, error)
+}
+
+func (c *streamConn) NewStream(context.Context) (network.Stream, error) { return c.open() }
+
+func TestOpenStream_NotOnAConnectionThatIsBeingClosed(t *testing.T) {
+	n := &closingNetwork{}
+	opened := false
+	left := &streamConn{agedConn{opened: 1}, func() (network.Stream, error) { opened = true; return nil, nil }}
+	closing := &streamConn{agedConn{opened: 2}, func() (network.Stream, error) {
+		n.conns = n.conns[:1]
+		return nil, swarm.ErrConnClosed
+	}}
+	n.conns = []network.Conn{left, closing}
+	if _, err := openStream(t.Context(), networkHost{net: n}, "peer"); err != nil || !opened {
+		t.Errorf("%v, on the connection that is left: %v", err, opened)
+	}
+
+	n.conns = []network.Conn{closing}
+	closing.open = func() (network.Stream, error) {
+		n.conns = nil
+		return nil, swarm.ErrConnClosed
+	}
+	if _, err := openStream(t.Context(), networkHost{net: n}, "peer"); !errors.Is(err, network.ErrNoConn) || !lostUnderway(err) {
+		t.Errorf("without another connection: %v", err)
 	}
 }
