@@ -81,6 +81,7 @@ func TestChannel_Targets(t *testing.T) {
 }
 
 func TestChannel_WrongPeerIsNamed(t *testing.T) {
+	t.Parallel()
 	for transport := range listenOn {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
@@ -98,6 +99,7 @@ func TestChannel_WrongPeerIsNamed(t *testing.T) {
 }
 
 func TestChannel_NobodyThere(t *testing.T) {
+	t.Parallel()
 	for transport := range listenOn {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()

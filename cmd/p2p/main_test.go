@@ -7,6 +7,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 // TestMain lets the test binary stand in for the command, and for a node with a service, in processes of their own.
@@ -22,6 +24,7 @@ type leakCheck struct{ m *testing.M }
 
 // Run implements [testscript.TestingM].
 func (l leakCheck) Run() int {
+	pace.Waiting(pace.Of(2, 6)) // for processes and hosts of their own
 	code := l.m.Run()
 	if code != 0 {
 		return code

@@ -255,6 +255,7 @@ func holdPort(t *testing.T, h *netns.Host, shared bool) {
 }
 
 func TestSource_SaysWhyNobody(t *testing.T) {
+	t.Parallel()
 	lab := netns.New(t)
 	for name, c := range map[string]struct {
 		build  func() *netns.Host

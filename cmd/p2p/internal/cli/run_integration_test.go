@@ -282,6 +282,7 @@ func TestRun_SaysWhoComesAndGoes(t *testing.T) {
 
 // TestRun_SaysWhyNobodyIsThere joins a place where nobody is.
 func TestRun_SaysWhyNobodyIsThere(t *testing.T) {
+	t.Parallel()
 	r := startRun(t, p2ptest.Network(), runOptions{join: []string{"127.0.0.1:1"}})
 	poll.Until(t, patience, poll.Not("joining does not help", func() bool {
 		return strings.Contains(r.stdout.String(), "no neighbor yet by joining 127.0.0.1:1")
@@ -310,6 +311,7 @@ func TestCall_Input(t *testing.T) {
 }
 
 func TestPing_LostAnswers(t *testing.T) {
+	t.Parallel()
 	r, program := withService(t)
 	if err := program.Close(); err != nil {
 		t.Fatal(err)
