@@ -164,6 +164,7 @@ func TestSource_OneMachineLoopbackOnly(t *testing.T) {
 }
 
 func TestSource_AddressChanges(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	ha, hb := bridge.Host(), bridge.Host()
 	a, b := startNode(t, ha, ":0"), startNode(t, hb, ":0")
@@ -219,6 +220,7 @@ func TestSource_CrashAndRestart(t *testing.T) {
 }
 
 func TestSource_OtherProgramsOfTheMachine(t *testing.T) {
+	t.Parallel()
 	bridge := netns.New(t).Bridge()
 	ha, hb := bridge.Host(), bridge.Host()
 	// A system's own responder, which shares the port as all do.

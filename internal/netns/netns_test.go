@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lynn9388/p2p/internal/pace"
 )
 
 func TestMain(m *testing.M) {
@@ -27,6 +29,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	pace.Waiting(4) // for packets that do not come
 	os.Exit(m.Run())
 }
 
@@ -78,25 +81,31 @@ func reach(t *testing.T, h *Host, address string) error {
 	})
 }
 
-func TestLab_HostsOnABridge(t *testing.T) {
-	lab := New(t)
-	bridge := lab.Bridge()
-	a, b := bridge.Host(), bridge.Host()
+// served is two hosts on a bridge, the first with an echo server at the addresses v4 and v6.
+func served(t *testing.T) (a, b *Host, v4, v6 string) {
+	t.Helper()
+	bridge := New(t).Bridge()
+	a, b = bridge.Host(), bridge.Host()
 	listen(t, a, ":7000")
-	v4, v6 := net.JoinHostPort(a.IP("eth0").String(), "7000"), net.JoinHostPort(a.IP6("eth0").String(), "7000")
+	v4, v6 = net.JoinHostPort(a.IP("eth0").String(), "7000"), net.JoinHostPort(a.IP6("eth0").String(), "7000")
 	for _, address := range []string{v4, v6} {
 		if err := reach(t, b, address); err != nil {
 			t.Fatalf("%s: %v", address, err)
 		}
 	}
+	return a, b, v4, v6
+}
 
-	for name, fault := range map[string]struct{ on, off func() }{
-		"pull": {func() { a.Pull("eth0") }, func() { a.Plug("eth0") }},
-		"cut":  {func() { b.Cut("eth0") }, func() { b.Mend("eth0") }},
-		"drop": {a.DropInbound, a.AcceptInbound},
+func TestHost_Faults(t *testing.T) {
+	for name, fault := range map[string]struct{ on, off func(a, b *Host) }{
+		"pull": {func(a, _ *Host) { a.Pull("eth0") }, func(a, _ *Host) { a.Plug("eth0") }},
+		"cut":  {func(_, b *Host) { b.Cut("eth0") }, func(_, b *Host) { b.Mend("eth0") }},
+		"drop": {func(a, _ *Host) { a.DropInbound() }, func(a, _ *Host) { a.AcceptInbound() }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fault.on()
+			t.Parallel()
+			a, b, v4, v6 := served(t)
+			fault.on(a, b)
 			for _, address := range []string{v4, v6} {
 				err := reach(t, b, address)
 				if err == nil {
@@ -110,7 +119,7 @@ func TestLab_HostsOnABridge(t *testing.T) {
 			if err := reach(t, a, "127.0.0.1:7000"); err != nil {
 				t.Errorf("loopback: %v", err)
 			}
-			fault.off()
+			fault.off(a, b)
 			// IPv6 comes back after the bridge has learnt its neighbors again.
 			for _, address := range []string{v4, v6} {
 				var err error
@@ -125,7 +134,10 @@ func TestLab_HostsOnABridge(t *testing.T) {
 			}
 		})
 	}
+}
 
+func TestHost_Renumber(t *testing.T) {
+	a, b, v4, _ := served(t)
 	ip4, _ := a.Renumber("eth0")
 	if err := reach(t, b, v4); err == nil {
 		t.Error("the old address is still there")

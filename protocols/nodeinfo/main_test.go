@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/lynn9388/p2p/grpcstream"
@@ -112,7 +113,8 @@ func (l liar) Ping(ctx context.Context, _ *PingRequest) (*PingResponse, error) {
 	if l.delay > 0 {
 		select {
 		case <-time.After(l.delay):
-		case <-ctx.Done():
+		case <-ctx.Done(): // the caller's deadline, too: an answer could come before it
+			return nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
 	return &PingResponse{Payload: l.payload}, nil
