@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,6 +113,26 @@ func TestDoctor_FindsWhatIsWrong(t *testing.T) {
 			return hasLine(m.doctor(check, blocked.share), words...)
 		})
 	}
+
+	// A clock that is wrong differs from those of all others, and whose it is shows by their number.
+	elsewhere := func(h *netns.Host, flags ...string) *machine {
+		m := on(h, flags...)
+		m.network += "-elsewhere"
+		return m
+	}
+	var behind []string
+	for range 2 {
+		r := elsewhere(lab.Public())
+		line := r.run("shapes", "-network", r.network, "-listen", ":9388", "-relay", "-ahead", "-15m")
+		id, _, _ := strings.Cut(strings.TrimPrefix(line, "share: "), "@")
+		behind = append(behind, "--join", id+"@"+netip.AddrPortFrom(r.host.IP("eth0"), 9388).String())
+	}
+	late := elsewhere(office.Host(), append([]string{"--profile", "wan"}, behind[:2]...)...)
+	late.start()
+	late.says("clock", "fail", "15m0s behind this one", "one of the two is wrong", "NTP")
+	later := elsewhere(office.Host(), append([]string{"--profile", "wan"}, behind...)...)
+	later.start()
+	later.says("clock", "fail", "it is wrong", "15m0s behind this one", "others agree", "NTP")
 
 	drop(t, first.host, "udp", "9388")
 	m.says("udp", "warn", "here or there")

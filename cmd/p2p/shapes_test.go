@@ -8,15 +8,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/cmd/p2p/internal/testservice"
 	"github.com/lynn9388/p2p/protocols/broadcast"
+	"github.com/lynn9388/p2p/protocols/pathinfo"
 )
 
 // shapes is a program with a node that offers ShapeService: what a user of the library would write. It prints its ID
@@ -34,6 +38,8 @@ func shapes() {
 	})
 	answer := flag.String("answer", "", "topic to answer on")
 	mute := flag.Bool("mute", false, "no reflection")
+	relay := flag.Bool("relay", false, "be a relay that is open to everybody")
+	ahead := flag.Duration("ahead", 0, "how far its clock, as it tells it, is ahead")
 	flag.Parse()
 	if *nasty {
 		*name = "x\x1b[2J\nshare: evil\u202e\u009b"
@@ -41,6 +47,12 @@ func shapes() {
 	opts := []p2p.Option{p2p.WithNetwork(*network), p2p.WithName(*name), p2p.WithTags(tags...)}
 	if *mute {
 		opts = append(opts, p2p.WithoutReflection())
+	}
+	if *relay {
+		opts = append(opts, p2p.Relay(), p2p.WithOpen())
+	}
+	if *ahead != 0 {
+		opts = append(opts, p2p.WithServerOptions(grpc.ChainUnaryInterceptor(tellTime(*ahead))))
 	}
 	if err := runShapes(*listen, *join, *name, *answer, opts); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -71,6 +83,17 @@ func runShapes(listen, join, name, answer string, opts []p2p.Option) error {
 	fmt.Printf("share: %s@127.0.0.1:0\n", node.ID())
 	<-ctx.Done()
 	return node.Close()
+}
+
+// tellTime has a node tell a time that is not its own: all of a machine's nodes have one clock.
+func tellTime(ahead time.Duration) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		answer, err := next(ctx, req)
+		if look, ok := answer.(*pathinfo.LookResponse); ok {
+			look.Time = timestamppb.New(look.GetTime().AsTime().Add(ahead))
+		}
+		return answer, err
+	}
 }
 
 // answerOn answers the questions on a topic, which take a text and give one.

@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"cmp"
+	"slices"
 	"time"
 )
 
@@ -31,13 +33,14 @@ func Clock(now time.Time, others []Offset) Check {
 	case len(others) == 0:
 		return unknown(nameClock, "it shows %s, and there is nobody to compare it with", now.Format(time.DateTime))
 	}
-	same, off := 0, others[0]
+	off := outlier(others)
+	same, agree := 0, 0
 	for _, o := range others {
 		if o.Ahead.Abs() < clockWarn {
 			same++
 		}
-		if o.Ahead.Abs() > off.Ahead.Abs() {
-			off = o
+		if (o.Ahead - off.Ahead).Abs() < clockWarn {
+			agree++
 		}
 	}
 	switch {
@@ -50,10 +53,20 @@ func Clock(now time.Time, others []Offset) Check {
 	if off.Ahead.Abs() >= clockFail {
 		judge = fail
 	}
-	if len(others) == 1 {
-		return judge(nameClock, "that of %s is %s: one of the two is wrong", off.Peer, apart(off.Ahead)).todo("look which, and " + clockRemedy)
+	if agree > 1 && 2*agree > len(others) {
+		return judge(nameClock, "it is wrong: that of %s is %s, and others agree", off.Peer, apart(off.Ahead)).todo(clockRemedy)
 	}
-	return judge(nameClock, "it is wrong: that of %s is %s, and others agree", off.Peer, apart(off.Ahead)).todo(clockRemedy)
+	return judge(nameClock, "that of %s is %s: one of the two is wrong", off.Peer, apart(off.Ahead)).todo("look which, and " + clockRemedy)
+}
+
+// outlier returns what the clocks that differ show, as far as one can stand for them: the middle one, or that which differs
+// most when the middle one does not.
+func outlier(others []Offset) Offset {
+	byAhead := slices.SortedFunc(slices.Values(others), func(a, b Offset) int { return cmp.Compare(a.Ahead, b.Ahead) })
+	if middle := byAhead[len(byAhead)/2]; middle.Ahead.Abs() >= clockWarn {
+		return middle
+	}
+	return slices.MaxFunc(byAhead, func(a, b Offset) int { return cmp.Compare(a.Ahead.Abs(), b.Ahead.Abs()) })
 }
 
 // apart says by how much another clock differs.

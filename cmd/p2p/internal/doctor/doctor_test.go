@@ -69,6 +69,9 @@ func TestClock(t *testing.T) {
 		{"one of two is wrong", now, o(-2 * time.Minute), Fail, "a is 2m0s behind this one: one of the two", "NTP"},
 		{"a bit", now, o(20*time.Second, 21*time.Second), Warn, "it is wrong", "NTP"},
 		{"wrong", now, o(time.Hour, time.Hour), Fail, "it is wrong", "NTP"},
+		{"wrong, and another one, too", now, o(time.Hour, 9*time.Hour, time.Hour), Fail, "is 1h0m0s ahead of this one, and others agree", "NTP"},
+		{"one differs, one does not", now, o(0, -time.Hour), Fail, "b is 1h0m0s behind this one: one of the two", "NTP"},
+		{"all differ", now, o(time.Hour, -2*time.Hour, 5*time.Hour), Fail, "a is 1h0m0s ahead of this one: one of the two", "NTP"},
 	} {
 		want(t, tc.what, Clock(tc.now, tc.others), tc.want, tc.text, tc.remedy)
 	}
