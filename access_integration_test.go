@@ -143,6 +143,7 @@ func TestAccess_TheAuthorizerDecidesEachCall(t *testing.T) {
 }
 
 func TestAccess_AnotherNetworkIsNoNeighborOnWhateverWay(t *testing.T) {
+	t.Parallel()
 	ours := p2ptest.Start(t, 2, func(_ int, n *p2p.Node) { pb.RegisterGreeterServiceServer(n, nodetest.Greeter{}) })
 	theirs := p2p.NewNode("localhost:0", append(p2ptest.Options(p2ptest.Network()), p2p.WithDiscoveryTimeout(time.Second))...)
 	pb.RegisterGreeterServiceServer(theirs, nodetest.Greeter{})

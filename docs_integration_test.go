@@ -205,6 +205,7 @@ func TestDocs_Broadcast(t *testing.T) {
 }
 
 func TestDocs_Query(t *testing.T) {
+	t.Parallel()
 	nodes := p2ptest.Start(t, 3, nil)
 	for i, n := range nodes[1:] {
 		if err := docAnswer(n, []string{"ladder", "saw"}[i]); err != nil {

@@ -338,6 +338,7 @@ func TestHostile_ServersFailTheCallAndNothingElse(t *testing.T) {
 }
 
 func TestClose_AnOpenStreamDoesNotHoldItUp(t *testing.T) {
+	t.Parallel()
 	const timeout = time.Second
 	for _, timeout := range []time.Duration{0, timeout} {
 		for _, side := range []string{"server", "client"} {

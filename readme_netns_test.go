@@ -99,9 +99,12 @@ func newSession(t *testing.T, host *netns.Host, nats bool) *session {
 	if nats {
 		programs = []string{"./examples/nat"}
 	}
-	build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-ldflags=-s -w", "-o", s.bin, "./cmd/p2p"}, programs...)...)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	for _, program := range append(programs, "./cmd/p2p") {
+		// Unlike go build, go run takes what it has linked before from its cache.
+		build := exec.CommandContext(t.Context(), "go", "run", "-ldflags=-s -w", "-exec", "cp -t "+s.bin, program)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", program, err, out)
+		}
 	}
 	for _, block := range blocks(t, "README.md", "sh") {
 		if nats != regexp.MustCompile(`--profile|\$|examples/nat`).MatchString(block) {

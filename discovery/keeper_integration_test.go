@@ -115,6 +115,7 @@ func TestJoin_RestartedSeedIsTakenBackWithOneWarning(t *testing.T) {
 }
 
 func TestJoin_WrongIDIsNamedAndNotTrusted(t *testing.T) {
+	t.Parallel()
 	var w netw
 	var log warnings
 	a := w.add(t, host.Config{}, KeeperConfig{}, BootstrapConfig{}, local)
@@ -151,6 +152,7 @@ func TestKeeper_RedialsOneThatComesBack(t *testing.T) {
 }
 
 func TestKeeper_StrangersAreLetGo(t *testing.T) {
+	t.Parallel()
 	var w netw
 	var denied atomic.Bool
 	a := w.add(t, host.Config{}, KeeperConfig{Allow: func(peer.ID) bool { return !denied.Load() }}, BootstrapConfig{}, local)

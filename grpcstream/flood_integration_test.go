@@ -131,8 +131,10 @@ func TestFlood_OverManyTunnels(t *testing.T) {
 
 // One peer that never reads does not pin its handler, and does not hold up the others.
 func TestFlood_ACallerThatNeverReads(t *testing.T) {
+	t.Parallel()
 	for transport := range listenOn {
 		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
 			ended := make(chan error, 1)
 			server, _ := startServer(t, transport, ServerConfig{WriteStall: time.Second, Options: []grpc.ServerOption{
 				grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {

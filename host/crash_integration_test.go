@@ -80,6 +80,7 @@ func killed(t *testing.T, dir string, delay time.Duration, stop func(line string
 // TestIdentity_Killed kills a process at random moments of its first start. The identity must be absent or whole, and
 // the same for ever once it was printed. Half of the kills fall between the first file operation and the print.
 func TestIdentity_Killed(t *testing.T) {
+	t.Parallel()
 	runs := 30
 	if n, err := strconv.Atoi(os.Getenv(crashRuns)); err == nil {
 		runs = n
@@ -126,6 +127,7 @@ func TestIdentity_Killed(t *testing.T) {
 }
 
 func TestOpenHome_AfterAKill(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "home")
 	seen := make(chan struct{})
 	go func() {

@@ -48,6 +48,7 @@ func TestOpenHome_CreatesParents(t *testing.T) {
 }
 
 func TestOpenHome_OneAtATime(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "home")
 	h := openHome(t, dir)
 	_, err := host.OpenHome(dir)

@@ -81,6 +81,20 @@ func reach(t *testing.T, h *Host, address string) error {
 	})
 }
 
+// reachSoon waits until a host reaches echo servers: the bridge has to learn its neighbors first.
+func reachSoon(t *testing.T, h *Host, addresses ...string) {
+	t.Helper()
+	for _, address := range addresses {
+		err := reach(t, h, address)
+		for i := 0; err != nil && i < 10; i++ {
+			err = reach(t, h, address)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", address, err)
+		}
+	}
+}
+
 // served is two hosts on a bridge, the first with an echo server at the addresses v4 and v6.
 func served(t *testing.T) (a, b *Host, v4, v6 string) {
 	t.Helper()
@@ -88,11 +102,7 @@ func served(t *testing.T) (a, b *Host, v4, v6 string) {
 	a, b = bridge.Host(), bridge.Host()
 	listen(t, a, ":7000")
 	v4, v6 = net.JoinHostPort(a.IP("eth0").String(), "7000"), net.JoinHostPort(a.IP6("eth0").String(), "7000")
-	for _, address := range []string{v4, v6} {
-		if err := reach(t, b, address); err != nil {
-			t.Fatalf("%s: %v", address, err)
-		}
-	}
+	reachSoon(t, b, v4, v6)
 	return a, b, v4, v6
 }
 
@@ -120,18 +130,7 @@ func TestHost_Faults(t *testing.T) {
 				t.Errorf("loopback: %v", err)
 			}
 			fault.off(a, b)
-			// IPv6 comes back after the bridge has learnt its neighbors again.
-			for _, address := range []string{v4, v6} {
-				var err error
-				for range 10 {
-					if err = reach(t, b, address); err == nil {
-						break
-					}
-				}
-				if err != nil {
-					t.Errorf("%s after: %v", address, err)
-				}
-			}
+			reachSoon(t, b, v4, v6)
 		})
 	}
 }
