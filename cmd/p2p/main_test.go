@@ -24,7 +24,7 @@ type leakCheck struct{ m *testing.M }
 
 // Run implements [testscript.TestingM].
 func (l leakCheck) Run() int {
-	pace.Waiting(pace.Of(2, 8)) // for processes and hosts of their own
+	pace.Waiting(pace.Of(2, 16)) // for processes and hosts of their own
 	code := l.m.Run()
 	if code != 0 {
 		return code
