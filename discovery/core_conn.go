@@ -86,6 +86,14 @@ func (c *core) connUp(p peer.ID, n int, outbound bool) {
 	c.touch(e)
 }
 
+// opened takes that a connection of those was opened then. That is news for a peer which the user parted from: it was asked
+// for, though the connections of before have not been noticed to have ended.
+func (c *core) opened(p peer.ID, at time.Time) {
+	if e := c.peers[p]; e != nil && e.why == closedByUser && at.After(e.closed) {
+		e.why, e.left = closedUnknown, nil
+	}
+}
+
 // connDown takes that n connections are left; remote is what the other end said when it closed the last.
 func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	e := c.peers[p]

@@ -34,6 +34,24 @@ func TestCore_BannedIsNotDialed(t *testing.T) {
 	}
 }
 
+// One who is connected anew before the end of the old connection is noticed stays: somebody asked for it.
+func TestCore_ConnectedAnewAfterTheUserPartedStays(t *testing.T) {
+	for _, later := range []time.Duration{0, time.Millisecond} {
+		o := newOne(KeeperConfig{})
+		o.arrive("a", true)
+		o.ban("a")
+		opened := o.now.Add(later)
+		o.now = opened
+		o.connUp("a", 1, true)
+		o.opened("a", opened)
+		o.connDown("a", 1, closedUnknown)
+		o.pass(time.Minute)
+		if closed := o.count(actClose, "a"); (closed == 0) != (later > 0) {
+			t.Errorf("closed %d times when it was opened %v after", closed, later)
+		}
+	}
+}
+
 // A dial that was under way when the user parted from the peer brings it back no more.
 func TestCore_DialUnderWayDoesNotBringBackTheBanned(t *testing.T) {
 	for name, part := range map[string]func(*one){

@@ -57,7 +57,7 @@ func (k *Keeper) dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, time
 	}
 	k.aim(p, first)
 	_, err := n.DialPeer(network.WithDialPeerTimeout(ctx, 2*timeout), p) // ctx is the one that counts
-	k.storeAddrs(p)
+	k.aimedAt(p)
 	return k.dialResult(ctx, p, timeout, err)
 }
 
@@ -70,11 +70,24 @@ func (k *Keeper) approach(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, 
 	k.log.Debug("dialed directly", "peer", p, "err", err)
 }
 
-// aim makes addrs what libp2p dials for a peer that is not connected.
+// aim makes addrs what libp2p dials for a peer that is not connected, until aimedAt.
 func (k *Keeper) aim(p peer.ID, addrs []ma.Multiaddr) {
+	k.mu.Lock()
+	k.aimed[p]++
+	k.mu.Unlock()
 	if len(k.h.Network().ConnsToPeer(p)) == 0 {
 		k.setAddrs(p, addrs, false)
 	}
+}
+
+// aimedAt ends what aim began: the peerstore has what is known of p, once no other dial of p is under way.
+func (k *Keeper) aimedAt(p peer.ID) {
+	k.mu.Lock()
+	if k.aimed[p]--; k.aimed[p] == 0 {
+		delete(k.aimed, p)
+	}
+	k.mu.Unlock()
+	k.storeAddrs(p)
 }
 
 func (k *Keeper) dialResult(ctx context.Context, p peer.ID, timeout time.Duration, err error) error {

@@ -99,6 +99,7 @@ type Keeper struct {
 	moved   []func()          // called when the network changed
 	pinging map[look]struct{} // pings under way
 	links   atomic.Pointer[[]netip.Prefix]
+	aimed   map[peer.ID]int      // dials under way, whose addresses the peerstore has
 	clones  map[string]time.Time // where a clone was looked for, and when
 	checks  chan ma.Multiaddr    // addresses with this node's ID, to be looked at
 }
@@ -114,6 +115,7 @@ func NewKeeper(h corehost.Host, cfg KeeperConfig) *Keeper {
 		core:    newCore(h.ID(), cfg, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
 		changed: make(chan struct{}),
 		pinging: make(map[look]struct{}),
+		aimed:   make(map[peer.ID]int),
 		clones:  make(map[string]time.Time),
 		checks:  make(chan ma.Multiaddr, 8),
 	}

@@ -144,10 +144,13 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 }
 
 // storeAddrs makes what is known of p now all that the peerstore has of it: what was known when the core asked for it may
-// have been outdone by a call of [Keeper.Connect] that dials p right now.
+// have been outdone by a call of [Keeper.Connect] that dials p right now, and does this itself in the end.
 func (k *Keeper) storeAddrs(p peer.ID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.aimed[p] > 0 {
+		return
+	}
 	if e := k.core.peers[p]; e != nil {
 		k.setAddrs(p, e.multiaddrs(), e.conns > 0)
 		return
@@ -213,6 +216,7 @@ func (k *Keeper) connected(conn network.Conn) {
 	k.input(func(c *core) {
 		conns := k.h.Network().ConnsToPeer(p)
 		c.connUp(p, len(conns), conn.Stat().Direction == network.DirOutbound)
+		c.opened(p, conn.Stat().Opened)
 		c.linked(p, links(conns))
 		for _, o := range conns {
 			if o != conn && time.Since(o.Stat().Opened) >= steady {

@@ -60,6 +60,10 @@ func TestKeeper_WhatIsDoneLateIsNotOutOfDate(t *testing.T) {
 		for _, a := range k.core.out {
 			k.perform(b.ctx, &b.wg, a)
 		}
+		if got := k.h.Peerstore().Addrs("a"); len(got) != 1 {
+			t.Errorf("the peerstore has %v of a peer that is being dialed", got)
+		}
+		k.aimedAt("a")
 		if got := k.h.Peerstore().Addrs("a"); len(got) != 0 {
 			t.Errorf("the peerstore has %v of a forgotten peer", got)
 		}

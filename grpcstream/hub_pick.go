@@ -220,8 +220,12 @@ func (h *hub) holdLocked(c *call, method string, why holdKind, now time.Time) (*
 		c.since = now
 	}
 	end := c.since.Add(h.wait)
-	if why == dialing {
-		end = end.Add(connectTimeout) // the dial itself ends in that time
+	switch why { // what is under way ends in that time, and another try comes after it
+	case dialing:
+		end = end.Add(connectTimeout)
+	case learning:
+		end = end.Add(connectTimeout + askWait)
+	default:
 	}
 	patient := false
 	if now.Before(end) {

@@ -39,7 +39,7 @@ func TestRun_FindsAtOnce(t *testing.T) {
 			t.Errorf("state %+v; want one peer found", st)
 		}
 		a.stop(t)
-		pass(10 * time.Millisecond)
+		pass(2 * tidyGap)
 		if st := b.source.State(); st.Peers != 0 {
 			t.Errorf("%d peers after the goodbye; want none", st.Peers)
 		}
