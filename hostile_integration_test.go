@@ -271,6 +271,10 @@ func TestHostile_CallersAreLetGoWhileOthersAreServed(t *testing.T) {
 	}
 }
 
+// closeSlack is how long Close may take beyond its timeout: two seconds for calls to see that they are ended, and what a busy
+// machine needs for the rest.
+const closeSlack = 5 * time.Second
+
 func TestHostile_CloseEndsWithinItsTimeout(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
@@ -285,8 +289,8 @@ func TestHostile_CloseEndsWithinItsTimeout(t *testing.T) {
 	err := n.Close()
 	d := time.Since(began)
 	t.Logf("Close took %v: %v", d, err)
-	if d > timeout+2*time.Second {
-		t.Errorf("Close took %v, want at most %v", d, timeout+2*time.Second)
+	if d > timeout+closeSlack {
+		t.Errorf("Close took %v, want at most %v", d, timeout+closeSlack)
 	}
 	if c := n.Host().Network().Conns(); len(c) > 0 {
 		t.Errorf("connections are left: %v", c)
@@ -332,7 +336,7 @@ func TestHostile_ServersFailTheCallAndNothingElse(t *testing.T) {
 	}
 	began := time.Now()
 	err := n.Close()
-	if d := time.Since(began); d > 3*time.Second {
+	if d := time.Since(began); d > time.Second+closeSlack {
 		t.Errorf("Close took %v: %v", d, err)
 	}
 }
@@ -359,8 +363,8 @@ func TestClose_AnOpenStreamDoesNotHoldItUp(t *testing.T) {
 				err = closing.Close()
 				d := time.Since(began)
 				t.Logf("Close took %v: %v", d, err)
-				if d > timeout+2*time.Second {
-					t.Errorf("Close took %v, want at most %v", d, timeout+2*time.Second)
+				if d > timeout+closeSlack {
+					t.Errorf("Close took %v, want at most %v", d, timeout+closeSlack)
 				}
 				if err := s.RecvMsg(new(wrapperspb.BytesValue)); err == nil {
 					t.Error("the stream goes on")

@@ -144,7 +144,8 @@ func foundByMDNS(network string) []p2p.Option {
 // firstCall tells how long after its server's start a client's first call was answered.
 func firstCall(t *testing.T) (time.Duration, error) {
 	network := p2ptest.Network()
-	client := p2p.NewNode("localhost:0", foundByMDNS(network)...)
+	patience := p2p.WithDiscoveryTimeout(pace.Of(5*time.Second, 20*time.Second)) // five is the default
+	client := p2p.NewNode("localhost:0", append(foundByMDNS(network), patience)...)
 	defer client.Close()
 	if err := client.StartServer(); err != nil {
 		return 0, err

@@ -18,6 +18,6 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	pace.Waiting(pace.Of(4, 10)) // for timeouts of the other side
+	pace.Waiting(pace.Of(4, 6)) // for timeouts of the other side
 	goleak.VerifyTestMain(m)
 }

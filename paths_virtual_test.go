@@ -132,7 +132,20 @@ func TestBroadcast_AcrossNATs(t *testing.T) {
 				defer cancel()
 				out, _ := tuned(t, first)
 				_, sub := tuned(t, second)
-				for i := range 20 { // of which the last are long after the move, if there is one
+				want := grpcstream.PathRelay
+				if kind == hosttest.PortRestricted {
+					want = grpcstream.PathDirect
+				}
+				for i := range 20 {
+					if i == 1 { // the first goes over the relay, and what is on the way at the move may be lost
+						net.Await(time.Minute, func() string {
+							if got, n := infoOf(first, second).Path, len(first.Host().Network().ConnsToPeer(second.ID())); got != string(want) || n != 1 {
+								return fmt.Sprintf("the path is %q, over %d connections", got, n)
+							}
+							return ""
+						})
+						time.Sleep(time.Second)
+					}
 					net.Await(10*time.Second, func() string {
 						if err := out.Publish(ctx, wrapperspb.String(fmt.Sprint(i))); err != nil {
 							return err.Error()
@@ -149,10 +162,6 @@ func TestBroadcast_AcrossNATs(t *testing.T) {
 					if heard++; heard == 20 {
 						break
 					}
-				}
-				want := grpcstream.PathRelay
-				if kind == hosttest.PortRestricted {
-					want = grpcstream.PathDirect
 				}
 				if got := infoOf(first, second).Path; got != string(want) {
 					t.Errorf("in the end the path is %q, want %q", got, want)

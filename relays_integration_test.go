@@ -3,7 +3,6 @@ package p2p_test
 import (
 	"bytes"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,15 +62,8 @@ func TestWAN_SaysWhoAnswersAtARelayWithoutAnID(t *testing.T) {
 }
 
 func TestWAN_SaysThatNobodyAnswersAtARelayWithoutAnID(t *testing.T) {
-	t.Parallel() // it waits for an answer over UDP
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()             // it waits for an answer over UDP
+	const at = "127.0.0.1:1" // nobody is given this port
 	n := p2p.NewNode("localhost:0", append(p2ptest.Options(p2ptest.Network()), p2p.WAN(at), p2p.WithOpen())...)
 	if err := n.StartServer(); err == nil || !strings.Contains(err.Error(), "write ID@"+at) || !strings.Contains(err.Error(), "nobody answered") {
 		t.Errorf("%v, want an error with the form to write", err)

@@ -73,6 +73,27 @@ func TestHub_UnknownHealthIsWaitedFor(t *testing.T) {
 	})
 }
 
+// A call that a dial took nearly all of its time is not ended by the question about health that comes after it.
+func TestHub_HealthIsWaitedForAfterALongDial(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
+		h, w := newFakeHub()
+		defer h.close()
+		w.quiet = true
+		offering(h, "a")
+		c := newCall(selector{})
+		h.pick(c, who1)
+		time.Sleep(h.wait + connectTimeout - time.Millisecond)
+		w.upAll()
+		if _, v := h.pick(c, who1); v != held {
+			t.Fatalf("verdict %d while its only instance is being asked", v)
+		}
+		time.Sleep(askWait)
+		if _, v := h.pick(c, who1); v != picked {
+			t.Fatalf("verdict %d after the wait", v)
+		}
+	})
+}
+
 // A connected peer that begins to offer a service, and says nothing of its health, gets calls when the wait is over, though
 // nothing else happens by then.
 func TestHub_AServiceThatComesLaterIsWaitedForNoLonger(t *testing.T) {

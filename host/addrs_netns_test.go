@@ -120,7 +120,7 @@ func TestAddrs_FollowTheInterfaces(t *testing.T) {
 	run(t, "ip", "addr", "add", "10.9.0.1/24", "dev", "test0")
 	run(t, "ip", "link", "set", "test0", "up")
 	run(t, "ip", "link", "set", "test1", "up")
-	until(t, time.Second, "the new address", func() bool { return strings.Contains(ips(h), "10.9.0.1") })
+	until(t, 5*time.Second, "the new address", func() bool { return strings.Contains(ips(h), "10.9.0.1") })
 	await(t, told, func(e any) bool {
 		u, ok := e.(event.EvtLocalAddressesUpdated)
 		return ok && slices.ContainsFunc(u.Current, func(a event.UpdatedAddress) bool { return strings.Contains(a.Address.String(), "10.9.0.1") })
@@ -128,7 +128,7 @@ func TestAddrs_FollowTheInterfaces(t *testing.T) {
 
 	run(t, "ip", "addr", "del", "10.9.0.1/24", "dev", "test0")
 	run(t, "ip", "addr", "add", "10.9.0.2/24", "dev", "test0")
-	until(t, time.Second, "the changed address", func() bool {
+	until(t, 5*time.Second, "the changed address", func() bool {
 		got := ips(h)
 		return strings.Contains(got, "10.9.0.2") && !strings.Contains(got, "10.9.0.1")
 	})

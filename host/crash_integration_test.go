@@ -132,10 +132,11 @@ func TestOpenHome_AfterAKill(t *testing.T) {
 	seen := make(chan struct{})
 	go func() {
 		defer close(seen)
-		killed(t, dir, 5*time.Second, func(line string) bool {
+		killed(t, dir, time.Minute, func(line string) bool {
 			if line != "opened" {
-				if _, err := host.OpenHome(dir); err == nil {
+				if h, err := host.OpenHome(dir); err == nil {
 					t.Error("two processes hold the home")
+					_ = h.Close()
 				}
 			}
 			return line != "opened"

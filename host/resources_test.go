@@ -5,6 +5,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/virtual"
 )
 
 const relayedFrom = "/ip4/192.0.2.1/udp/1/quic-v1/p2p/12D3KooWKdw5bCAeE6WcvdcWddRgrqEhghjuoyigFm8xg8ni8M5z/p2p-circuit"
@@ -27,25 +29,27 @@ func openAs(t *testing.T, l *limiter, dir network.Direction, at string, n int) i
 }
 
 func TestLimits_OfARelay(t *testing.T) {
-	carries, err := RelayConfig{}.complete()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, tc := range map[string]struct {
-		at   string
-		want int
-	}{
-		"an office behind one public address": {"/ip4/192.0.2.1/tcp/1", relayConnBurst},
-		"an office with IPv6":                 {"/ip6/2001:db9::1/tcp/1", relayConnBurst},
-	} {
-		l := newLimiterFor(t, &carries)
-		if got := openAs(t, l, network.DirInbound, tc.at, relayConnBurst); got != tc.want {
-			t.Errorf("%s: %d connections, want %d", name, got, tc.want)
+	virtual.Test(t, func(t *testing.T) {
+		carries, err := RelayConfig{}.complete()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got := openAs(t, l, network.DirInbound, tc.at, 100); got > 50 {
-			t.Errorf("%s: %d more at once", name, got)
+		for name, tc := range map[string]struct {
+			at   string
+			want int
+		}{
+			"an office behind one public address": {"/ip4/192.0.2.1/tcp/1", relayConnBurst},
+			"an office with IPv6":                 {"/ip6/2001:db9::1/tcp/1", relayConnBurst},
+		} {
+			l := newLimiterFor(t, &carries)
+			if got := openAs(t, l, network.DirInbound, tc.at, relayConnBurst); got != tc.want {
+				t.Errorf("%s: %d connections, want %d", name, got, tc.want)
+			}
+			if got := openAs(t, l, network.DirInbound, tc.at, 100); got > 50 {
+				t.Errorf("%s: %d more at once", name, got)
+			}
 		}
-	}
+	})
 }
 
 func TestLimiter_DialsAreNotLimitedByAddress(t *testing.T) {

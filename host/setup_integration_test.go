@@ -51,12 +51,11 @@ func TestNew_IdentifyTellsOfWhatSetupHasSetFromTheFirstAnswerOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	var protos []protocol.ID
-	for e := range told.Out() {
-		if e, ok := e.(event.EvtPeerIdentificationCompleted); ok {
-			protos = e.Protocols
-			break
-		}
-	}
+	await(t, told, func(e any) bool {
+		completed, ok := e.(event.EvtPeerIdentificationCompleted)
+		protos = completed.Protocols
+		return ok
+	})
 	if !slices.Contains(protos, early) {
 		t.Errorf("told of %v only, want %s too", protos, early)
 	}

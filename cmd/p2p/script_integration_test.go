@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -33,6 +35,7 @@ import (
 //	until SECONDS PATTERN PROGRAM [args]   runs it again until its standard output matches
 //	code N PROGRAM [args]  runs it and wants that exit code
 //	occupy tcp|udp NAME    takes a free port of localhost; $NAME is its number
+//	port NAME              a free port of localhost that nobody gets who asks for any; $NAME is its number
 //
 // For each NAME there are $NAME_ID, $NAME_PLACE, $NAME_SHARE (both together), and the files NAME.out and NAME.err in $WORK.
 func TestScripts(t *testing.T) {
@@ -60,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"until":  cmdUntil,
 			"code":   cmdCode,
 			"occupy": cmdOccupy,
+			"port":   cmdPort,
 		},
 	})
 }
@@ -272,26 +276,50 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdOccupy(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
+	if neg || len(args) != 2 || args[0] != "tcp" && args[0] != "udp" {
 		ts.Fatalf("usage: occupy tcp|udp NAME")
 	}
-	var lc net.ListenConfig
-	var at net.Addr
-	switch args[0] {
-	case "tcp":
-		l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Defer(func() { _ = l.Close() })
-		at = l.Addr()
-	case "udp":
-		c, err := lc.ListenPacket(context.Background(), "udp4", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Defer(func() { _ = c.Close() })
-		at = c.LocalAddr()
-	default:
-		ts.Fatalf("usage: occupy tcp|udp NAME")
+	stream, packets, port := bothAt(ts, 0)
+	if args[0] == "tcp" {
+		ts.Check(packets.Close())
+		ts.Defer(func() { _ = stream.Close() })
+	} else {
+		ts.Check(stream.Close())
+		ts.Defer(func() { _ = packets.Close() })
 	}
-	_, port, err := net.SplitHostPort(at.String())
-	ts.Check(err)
 	ts.Setenv(args[1], port)
+}
+
+func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: port NAME")
+	}
+	// Systems give out ports from 32768 or 49152 on.
+	stream, packets, port := bothAt(ts, 20000+mrand.IntN(10000))
+	ts.Check(errors.Join(stream.Close(), packets.Close()))
+	ts.Setenv(args[0], port)
+}
+
+// bothAt listens on a TCP and a UDP port of localhost with one number: the first free one from at on, or any when that is 0.
+func bothAt(ts *testscript.TestScript, at int) (stream net.Listener, packets net.PacketConn, port string) {
+	var lc net.ListenConfig
+	var errs []error
+	for i := range 100 {
+		if at > 0 {
+			port = strconv.Itoa(at + i)
+		}
+		l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:"+cmp.Or(port, "0"))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		c, err := lc.ListenPacket(context.Background(), "udp4", l.Addr().String())
+		if err == nil {
+			_, port, _ = net.SplitHostPort(l.Addr().String())
+			return l, c, port
+		}
+		errs = append(errs, err, l.Close())
+	}
+	ts.Fatalf("%v", errors.Join(errs...))
+	return nil, nil, ""
 }

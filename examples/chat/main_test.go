@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/p2ptest"
@@ -14,7 +15,7 @@ import (
 
 func TestChat(t *testing.T) {
 	nodes := p2ptest.Start(t, 2, nil)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	typed, keys := io.Pipe()
 	window, screen := io.Pipe()
@@ -25,11 +26,16 @@ func TestChat(t *testing.T) {
 		ended <- chat(ctx, nodes[1], "room", "Bob", nobody, screen)
 		_ = screen.Close()
 	}()
-	// A publish waits for the first who listens: nothing has to be awaited here.
-	if _, err := io.WriteString(keys, "Hello \x1b[2J \"you\"\n"); err != nil {
-		t.Fatal(err)
-	}
+	// A publish waits a while for the first who listens, and a person who is told that nobody is there writes again.
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := io.WriteString(keys, "Hello \x1b[2J \"you\"\n"); err != nil {
+				return
+			}
+		}
+	}()
 	got, err := bufio.NewReader(window).ReadString('\n')
+	_ = window.Close()
 	id := nodes[0].ID().String()
 	if want := "Ada (…" + id[len(id)-6:] + "): " + `Hello \x1b[2J "you"` + "\n"; got != want || err != nil {
 		t.Errorf("%q, %v, want %q", got, err, want)

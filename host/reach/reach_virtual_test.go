@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -20,7 +21,10 @@ func TestReach_ReservesAtOnceWithADeadRelayToo(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
 		w.Unplug(w.relays[0])
 		n := w.node(w.Router(hosttest.PortRestricted))
-		took := poll.Until(t, time.Second, poll.Not("a reservation", func() bool { return n.Status().Relays[1].Reserved }))
+		took := poll.Until(t, time.Second, poll.Not("a reservation", func() bool {
+			synctest.Wait() // for what follows from it
+			return n.Status().Relays[1].Reserved
+		}))
 		if took > 500*time.Millisecond {
 			t.Errorf("a reservation after %v", took)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
@@ -102,6 +103,7 @@ func (w *world) run(h corehost.Host, cfg reach.Config) *node {
 func (w *world) reserved(n *node) time.Duration {
 	w.t.Helper()
 	return poll.Until(w.t, 30*time.Second, func() string {
+		synctest.Wait() // for what follows from it
 		for _, r := range n.Status().Relays {
 			if !r.Reserved {
 				return fmt.Sprintf("no reservation: %+v", n.Status())
@@ -139,6 +141,7 @@ func (w *world) call(a, b *node) {
 func (w *world) directly(a, b *node, within time.Duration) time.Duration {
 	w.t.Helper()
 	return poll.Until(w.t, within, poll.Not("a direct connection", func() bool {
+		synctest.Wait() // for what follows from it
 		return direct(a, b) && direct(b, a)
 	}))
 }

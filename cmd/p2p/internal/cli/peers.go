@@ -82,7 +82,7 @@ func printPeers(out *output.Printer, peers []*control.Peer) error {
 func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output.Printer, neighbors bool) error {
 	stream, err := c.WatchPeers(ctx, &control.WatchPeersRequest{NeighborsOnly: neighbors})
 	if err != nil {
-		return err
+		return watchEnd(err)
 	}
 	var present []*control.Peer
 	listed := false

@@ -51,6 +51,7 @@ func (a *app) run(ctx context.Context, opts runOptions, strict bool) error {
 		return err
 	}
 	defer func() { _ = s.node.Close() }()
+	go func() { _ = s.node.Wait() }() // it closes the node, which ends the report, when a part of it fails
 	stopControl, err := s.serveControl()
 	if err != nil {
 		return err

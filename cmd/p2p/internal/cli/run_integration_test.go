@@ -128,8 +128,9 @@ func withService(t *testing.T) (r *running, program *p2p.Node) {
 	place, _, _ := strings.Cut(strings.TrimPrefix(r.stdout.String(), "share: "), "\n")
 	program = startService(t, network, place)
 	poll.Until(t, patience, poll.Not("the service is known", func() bool {
-		_, out, _ := r.do(t, "services", "ls")
-		return strings.Contains(out, "ShapeService")
+		_, services, _ := r.do(t, "services", "ls")
+		_, peers, _ := r.do(t, "peers", "ls", "--neighbors")
+		return strings.Contains(services, "ShapeService") && strings.Contains(peers, program.ID().String())
 	}))
 	return r, program
 }

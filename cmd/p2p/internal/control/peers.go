@@ -221,6 +221,8 @@ func (s *Server) PinName(_ context.Context, req *PinNameRequest) (*PinNameRespon
 		return nil, err
 	}
 	name := req.GetName()
+	s.pinning.Lock() // of two that want one name, the second is told
+	defer s.pinning.Unlock()
 	if old, ok := s.cfg.Node.Pinned(name); ok && old != t.id && !req.GetReplace() {
 		return nil, status.Errorf(codes.AlreadyExists, "%q is pinned to %s, not to %s: if that is meant to change, add --replace", name, old, t.id)
 	}

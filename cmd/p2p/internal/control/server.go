@@ -47,6 +47,7 @@ type Server struct {
 	grpc    *grpc.Server
 	closing chan struct{}
 	once    sync.Once
+	pinning sync.Mutex
 }
 
 // NewServer returns a server; it does nothing until Serve.
