@@ -192,6 +192,7 @@ func (o *office) channel(h corehost.Host, cfg ChannelConfig) *Channel {
 // connect connects two hosts and waits until they know what the other offers.
 func (o *office) connect(a, b corehost.Host) {
 	o.t.Helper()
+	synctest.Wait() // until identify knows what they offer
 	if _, err := o.net.ConnectPeers(a.ID(), b.ID()); err != nil {
 		o.t.Fatal(err)
 	}

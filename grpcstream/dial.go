@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -12,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/multiformats/go-multistream"
+	"github.com/quic-go/quic-go"
 )
 
 // ErrSelf is in the error of a [Dial] to the host's own ID: libp2p cannot dial itself. [Server.DialMemory] can.
@@ -39,53 +41,75 @@ func dial(ctx context.Context, h corehost.Host, p peer.ID, pids []protocol.ID) (
 	if len(pids) == 0 {
 		return nil, errors.New("no protocol given")
 	}
-	s, err := openStream(network.WithAllowLimitedConn(ctx, "grpcstream"), h, p)
-	if err != nil {
-		return nil, err
-	}
-	c, err := negotiate(ctx, h, s, pids)
-	if err != nil {
+	for {
+		s, err := openStream(network.WithAllowLimitedConn(ctx, "grpcstream"), h, p)
+		if err != nil {
+			return nil, err
+		}
+		c, err := negotiate(ctx, h, s, pids)
+		if err == nil {
+			return c, nil
+		}
 		_ = s.Reset()
-		return nil, err
+		if !s.Conn().IsClosed() || ctx.Err() != nil || newest(h.Network().ConnsToPeer(p), s.Conn()) == nil {
+			return nil, err
+		}
 	}
-	return c, nil
 }
 
 // openStream opens a stream without a protocol. host.Connect and host.NewStream would wait for identify.
 func openStream(ctx context.Context, h corehost.Host, p peer.ID) (network.Stream, error) {
 	n := h.Network()
 	if c := n.Connectedness(p); c != network.Connected && c != network.Limited {
-		var err error
-		if len(h.Peerstore().Addrs(p)) == 0 {
-			err = h.Connect(ctx, peer.AddrInfo{ID: p}) // a routed host finds addresses
-		} else {
-			_, err = n.DialPeer(ctx, p)
-		}
-		if err != nil {
+		if err := connect(ctx, h, p); err != nil {
 			return nil, err
 		}
 	}
+	var lost []network.Conn
 	for {
-		c := newest(n.ConnsToPeer(p))
+		c := newest(n.ConnsToPeer(p), lost...)
 		if c == nil {
 			return nil, network.ErrNoConn
 		}
 		s, err := c.NewStream(ctx)
-		// One that is being closed here refuses streams before it says that it is closed, and is no longer listed then.
-		gone := c.IsClosed() || errors.Is(err, swarm.ErrConnClosed)
-		if err == nil || !gone || ctx.Err() != nil {
+		if err == nil || !isEnding(c, err) || ctx.Err() != nil {
 			return s, err
 		}
+		lost = append(lost, c)
 	}
 }
 
-// newest returns the open connection that was made last, one over a relay only if there is no other; nil: there is none.
+func connect(ctx context.Context, h corehost.Host, p peer.ID) error {
+	if no, _ := network.GetNoDial(ctx); no {
+		return network.ErrNoConn
+	}
+	if len(h.Peerstore().Addrs(p)) == 0 {
+		return h.Connect(ctx, peer.AddrInfo{ID: p}) // a routed host finds addresses
+	}
+	_, err := h.Network().DialPeer(ctx, p)
+	return err
+}
+
+// isEnding tells whether a connection did not take a stream because it ends. It refuses streams before it says that it is
+// closed: libp2p takes it off its lists first, and QUIC clears up first.
+func isEnding(c network.Conn, err error) bool {
+	if c.IsClosed() || errors.Is(err, swarm.ErrConnClosed) {
+		return true
+	}
+	if _, ok := errors.AsType[*network.ConnError](err); ok {
+		return true
+	}
+	_, idle := errors.AsType[*quic.IdleTimeoutError](err)
+	return idle
+}
+
+// newest returns the open connection that was made last, of those that are not among the others given, one over a relay only if there is no other; nil: there is none.
 // libp2p would take the one with the most streams: after a change of the peer's address that is the dead one.
-func newest(conns []network.Conn) network.Conn {
+func newest(conns []network.Conn, but ...network.Conn) network.Conn {
 	var best network.Conn
 	relayed := false
 	for _, c := range conns {
-		if c.IsClosed() {
+		if c.IsClosed() || slices.Contains(but, c) {
 			continue
 		}
 		r := overRelay(c)

@@ -85,6 +85,13 @@ func TestOpenStream_NotOnAConnectionThatIsBeingClosed(t *testing.T) {
 		t.Errorf("%v, on the connection that is left: %v", err, opened)
 	}
 
+	// QUIC says neither that it is closed nor that it is not listed any longer.
+	opened = false
+	closing.open = func() (network.Stream, error) { return nil, &network.ConnError{} }
+	n.conns = []network.Conn{left, closing}
+	if _, err := openStream(t.Context(), networkHost{net: n}, "peer"); err != nil || !opened {
+		t.Errorf("%v, on the connection that is left: %v", err, opened)
+	}
 	n.conns = []network.Conn{closing}
 	closing.open = func() (network.Stream, error) {
 		n.conns = nil

@@ -67,14 +67,15 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 		c, err := d.self.DialMemory(ctx)
 		return c, d.explain(id, err)
 	}
-	err := d.connect(ctx, id, hints)
-	for range 3 { // the news of a connection that is gone again has ended the dial
-		if ctx.Err() != nil || !errors.Is(err, context.Canceled) {
+	c, err := d.connectAndOpen(ctx, id, hints)
+	for range 3 { // the news of a connection that is gone again has ended the dial, or it is gone before a tunnel was opened
+		if ctx.Err() != nil || !errors.Is(err, context.Canceled) && !errors.Is(err, network.ErrNoConn) {
 			break
 		}
-		err = d.connect(ctx, id, hints)
+		c, err = d.connectAndOpen(ctx, id, hints)
 	}
-	if err != nil {
+	if notConnected, ok := errors.AsType[*notConnectedError](err); ok {
+		err = notConnected.error
 		// Addresses may come and go while it is dialed.
 		none := errors.Is(err, errUnknownPeer) || errors.Is(err, swarm.ErrNoAddresses) || len(d.host.Peerstore().Addrs(id)) == 0
 		if len(hints) == 0 && none && ctx.Err() == nil {
@@ -82,8 +83,19 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 		}
 		return nil, d.explain(id, err)
 	}
-	c, err := Dial(ctx, d.host, id, d.protocol)
 	return c, d.explain(id, err)
+}
+
+// A notConnectedError is why there is no connection to open a tunnel on.
+type notConnectedError struct{ error }
+
+func (e *notConnectedError) Unwrap() error { return e.error }
+
+func (d *dialer) connectAndOpen(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (net.Conn, error) {
+	if err := d.connect(ctx, id, hints); err != nil {
+		return nil, &notConnectedError{err}
+	}
+	return Dial(network.WithNoDial(ctx, "grpcstream"), d.host, id, d.protocol)
 }
 
 // connect connects to the peer unless it is connected. It ends as soon as the peer is, by whatever way: a dial to

@@ -183,6 +183,7 @@ func TestStream_CallerCancels(t *testing.T) {
 		if took := time.Since(began); took > 0 {
 			t.Errorf("it took %v", took)
 		}
+		synctest.Wait() // for the end of the handler
 		if n := len(l.kept()); n > 0 {
 			t.Errorf("%d streams are kept", n)
 		}

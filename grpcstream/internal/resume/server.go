@@ -130,7 +130,15 @@ func (r *Sessions) left(s *session, attempt uint32) {
 	case complete, current && r.closing:
 		r.removeLocked(s)
 	case current && r.sessions[s.id] == s && s.expiry == nil:
-		s.expiry = time.AfterFunc(Within+slack, func() { r.remove(s) })
+		var expiry *time.Timer
+		expiry = time.AfterFunc(Within+slack, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if s.expiry == expiry { // else it was taken up again just now
+				r.removeLocked(s)
+			}
+		})
+		s.expiry = expiry
 	}
 }
 
