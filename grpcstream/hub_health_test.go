@@ -88,6 +88,7 @@ func TestHub_HealthIsWaitedForAfterALongDial(t *testing.T) {
 			t.Fatalf("verdict %d while its only instance is being asked", v)
 		}
 		time.Sleep(askWait)
+		synctest.Wait()
 		if _, v := h.pick(c, who1); v != picked {
 			t.Fatalf("verdict %d after the wait", v)
 		}
