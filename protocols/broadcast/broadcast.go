@@ -28,7 +28,8 @@
 // ways and are verified in parallel. Whoever needs an order puts a number into the message.
 //
 // Nothing is stored: who subscribes later, or is cut off for longer than a few seconds, does not hear what was said
-// before. A node hears nothing that was published before it joined the topic, so that nobody can repeat to it what it
+// before; and what is on its way over a connection that ends just then, also one over a relay that gives way to a direct
+// one, comes only if there is another way. A node hears nothing that was published before it joined the topic, so that nobody can repeat to it what it
 // has heard before a restart. For that, the clocks of the nodes must agree to [MaxAge].
 package broadcast
 
