@@ -89,8 +89,11 @@ func (c *core) connUp(p peer.ID, n int, outbound bool) {
 // opened takes that a connection of those was opened then. That is news for a peer which the user parted from: it was asked
 // for, though the connections of before have not been noticed to have ended.
 func (c *core) opened(p peer.ID, at time.Time) {
+	if _, banned := c.banned[p]; banned { // connUp did not take it
+		return
+	}
 	if e := c.peers[p]; e != nil && e.why == closedByUser && at.After(e.closed) {
-		e.why, e.left = closedUnknown, nil
+		e.unwanted, e.why, e.left = false, closedUnknown, nil
 	}
 }
 

@@ -148,10 +148,11 @@ func (k *Keeper) perform(ctx context.Context, wg *sync.WaitGroup, a action) {
 func (k *Keeper) storeAddrs(p peer.ID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.aimed[p] > 0 {
+	e := k.core.peers[p]
+	if k.aimed[p] > 0 && (e == nil || e.conns == 0) {
 		return
 	}
-	if e := k.core.peers[p]; e != nil {
+	if e != nil {
 		k.setAddrs(p, e.multiaddrs(), e.conns > 0)
 		return
 	}

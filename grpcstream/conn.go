@@ -176,13 +176,13 @@ func (c *conn) failure(err error) error {
 		return net.ErrClosed
 	default:
 	}
-	if e := c.lost(err); e != nil { // first: what ends a connection may be a timeout, too
-		c.gone.CompareAndSwap(nil, e)
-		return e
-	}
 	var ne net.Error
 	if errors.As(err, &ne) && ne.Timeout() {
 		return os.ErrDeadlineExceeded
+	}
+	if e := c.lost(err); e != nil {
+		c.gone.CompareAndSwap(nil, e)
+		return e
 	}
 	return err
 }

@@ -71,23 +71,15 @@ func (q quota) reached(age time.Duration, carried int64) bool {
 	return q.duration > 0 && age >= q.duration-time.Second || q.data > 0 && carried >= q.data/4*3
 }
 
-// errConnLost is in the error of a connection under a tunnel that was lost, not ended by a policy of either side.
-var errConnLost = errors.New("the connection was lost")
-
-// lost returns why reading or writing failed when that was the end of the connection under the tunnel, else nil. The end of
-// the stream itself is io.EOF as it is; what wraps that is the end of what was under it.
+// lost returns why reading or writing failed when that was the end of the connection under the tunnel, else nil.
 func (c *conn) lost(err error) *Error {
 	under := c.stream.Conn()
-	if !under.IsClosed() || err == io.EOF { //nolint:errorlint // see above
+	if !under.IsClosed() || errors.Is(err, io.EOF) {
 		return nil
-	}
-	cause := err
-	if !endedByPolicy(err) {
-		cause = fmt.Errorf("%w: %w", errConnLost, err)
 	}
 	if c.meter == nil {
 		return &Error{
-			Code: codes.Unavailable, Reason: ReasonNoRoute, Err: cause,
+			Code: codes.Unavailable, Reason: ReasonNoRoute, Err: err,
 			Message: fmt.Sprintf("the connection with peer %s was lost: %s", c.peer.ID, oneLine(err)),
 			Remedy:  "make the call again",
 		}
@@ -96,31 +88,17 @@ func (c *conn) lost(err error) *Error {
 	sent, got := c.meter.sent.Load(), c.meter.got.Load()
 	if q.reached(age, max(sent, got)) {
 		return &Error{
-			Code: codes.Unavailable, Reason: ReasonRelayLimit, Err: cause,
+			Code: codes.Unavailable, Reason: ReasonRelayLimit, Err: err,
 			Message: fmt.Sprintf("the connection with peer %s reached the limit of relay %s, which carries %s: about %s sent and %s received in %v",
 				c.peer.ID, c.peer.Relay, q, size(sent), size(got), age),
 			Remedy: "make the call again, over a relay with a higher limit or one of your own",
 		}
 	}
 	return &Error{
-		Code: codes.Unavailable, Reason: ReasonNoRoute, Err: cause,
+		Code: codes.Unavailable, Reason: ReasonNoRoute, Err: err,
 		Message: fmt.Sprintf("the connection with peer %s over relay %s was lost after %v: the peer or the relay is gone, or ended it; the relay carries %s",
 			c.peer.ID, c.peer.Relay, age, q),
 		Remedy: "make the call again",
-	}
-}
-
-// endedByPolicy tells whether one side ended a connection since it does not want the other.
-func endedByPolicy(err error) bool {
-	ce, ok := errors.AsType[*network.ConnError](err)
-	if !ok {
-		return false
-	}
-	switch ce.ErrorCode {
-	case network.ConnGated, network.ConnResourceLimitExceeded, network.ConnRateLimited, network.ConnProtocolNegotiationFailed:
-		return true
-	default:
-		return false
 	}
 }
 

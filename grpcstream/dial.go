@@ -65,17 +65,20 @@ func openStream(ctx context.Context, h corehost.Host, p peer.ID) (network.Stream
 			return nil, err
 		}
 	}
-	var lost []network.Conn
+	var ending []network.Conn
+	why := network.ErrNoConn
 	for {
-		c := newest(n.ConnsToPeer(p), lost...)
+		c := newest(n.ConnsToPeer(p), ending...)
 		if c == nil {
-			return nil, network.ErrNoConn
+			return nil, why
 		}
 		s, err := c.NewStream(ctx)
 		if err == nil || !isEnding(c, err) || ctx.Err() != nil {
 			return s, err
 		}
-		lost = append(lost, c)
+		if ending = append(ending, c); !c.IsClosed() && !errors.Is(err, swarm.ErrConnClosed) {
+			why = err // it may say what the other side has against it
+		}
 	}
 }
 
@@ -103,8 +106,9 @@ func isEnding(c network.Conn, err error) bool {
 	return idle
 }
 
-// newest returns the open connection that was made last, of those that are not among the others given, one over a relay only if there is no other; nil: there is none.
-// libp2p would take the one with the most streams: after a change of the peer's address that is the dead one.
+// newest returns the open connection that was made last, but for those given to leave out, one over a relay only if there
+// is no other; nil: there is none. libp2p would take the one with the most streams: after a change of the peer's address
+// that is the dead one.
 func newest(conns []network.Conn, but ...network.Conn) network.Conn {
 	var best network.Conn
 	relayed := false

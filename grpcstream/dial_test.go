@@ -97,7 +97,15 @@ func TestOpenStream_NotOnAConnectionThatIsBeingClosed(t *testing.T) {
 		n.conns = nil
 		return nil, swarm.ErrConnClosed
 	}
-	if _, err := openStream(t.Context(), networkHost{net: n}, "peer"); !errors.Is(err, network.ErrNoConn) || !lostUnderway(err) {
+	if _, err := openStream(t.Context(), networkHost{net: n}, "peer"); !errors.Is(err, network.ErrNoConn) {
 		t.Errorf("without another connection: %v", err)
+	}
+
+	// What a connection says that another side does not want is the error, if there is no other.
+	refused := &network.ConnError{ErrorCode: network.ConnGated, Remote: true}
+	closing.open = func() (network.Stream, error) { return nil, refused }
+	n.conns = []network.Conn{closing}
+	if _, err := openStream(t.Context(), networkHost{net: n}, "peer"); !errors.Is(err, refused) {
+		t.Errorf("on one that is refused: %v", err)
 	}
 }

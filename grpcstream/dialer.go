@@ -68,10 +68,13 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 		return c, d.explain(id, err)
 	}
 	c, err := d.connectAndOpen(ctx, id, hints)
-	for range 3 { // the news of a connection that is gone again has ended the dial, or it is gone before a tunnel was opened
-		if ctx.Err() != nil || !errors.Is(err, context.Canceled) && !errors.Is(err, network.ErrNoConn) {
+	for range 3 { // the news of a connection that is gone again has ended the dial
+		if ctx.Err() != nil || !errors.Is(err, context.Canceled) {
 			break
 		}
+		c, err = d.connectAndOpen(ctx, id, hints)
+	}
+	if errors.Is(err, network.ErrNoConn) && ctx.Err() == nil { // the one that there was has ended; if a new one does, it is refused
 		c, err = d.connectAndOpen(ctx, id, hints)
 	}
 	if notConnected, ok := errors.AsType[*notConnectedError](err); ok {

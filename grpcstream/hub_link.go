@@ -55,9 +55,6 @@ func (h *hub) down(l *link, err error) {
 			break
 		}
 		p.fails(err, now)
-		if p.back.After(l.since) { // it has come back while this dial was failing
-			p.failure.soft, p.failure.until = true, now
-		}
 		h.wakeAtLocked(p.failure.until)
 	case p.link.Load() == l:
 		h.lostLocked(l, now)

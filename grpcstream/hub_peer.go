@@ -114,8 +114,7 @@ func (p *hubPeer) fails(err error, now time.Time) {
 // the one that the peer has made since.
 func lostUnderway(err error) bool {
 	ce, ok := errors.AsType[*network.ConnError](err)
-	return ok && ce.ErrorCode == network.ConnNoError || errors.Is(err, errConnLost) ||
-		errors.Is(err, network.ErrResourceScopeClosed) || errors.Is(err, network.ErrNoConn)
+	return ok && ce.ErrorCode == network.ConnNoError || errors.Is(err, network.ErrResourceScopeClosed)
 }
 
 // pauseAfter returns how long a peer is left alone after its nth failure in a row: 100 ms doubled each time up to 5 s,

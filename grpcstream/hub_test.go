@@ -412,26 +412,3 @@ func TestHub_AnAddressNamedAnewIsTriedAtOnce(t *testing.T) {
 		}
 	})
 }
-
-// A dial may fail after the peer has come back by itself.
-func TestHub_WhoCameBackDuringADialIsDialedAgainAtOnce(t *testing.T) {
-	virtual.Test(t, func(t *testing.T) {
-		h, w := newFakeHub()
-		defer h.close()
-		c := newCall(selector{peer: "a"})
-		if _, v := h.pick(c, who1); v != held || len(w.dialing) != 1 {
-			t.Fatalf("verdict %d, %d dials", v, len(w.dialing))
-		}
-		time.Sleep(time.Second)
-		h.cameBack("a")
-		time.Sleep(time.Second)
-		w.down(0, errors.New("no answer"))
-		if _, v := h.pick(c, who1); v != held || len(w.dialing) != 1 {
-			t.Errorf("verdict %d, %d dials", v, len(w.dialing))
-		}
-		w.down(0, errors.New("no answer"))
-		if _, v := h.pick(c, who1); v != gaveUp {
-			t.Errorf("verdict %d after a dial that began later", v)
-		}
-	})
-}

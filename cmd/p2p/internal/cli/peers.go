@@ -81,7 +81,10 @@ func printPeers(out *output.Printer, peers []*control.Peer) error {
 
 func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output.Printer, neighbors bool) error {
 	stream, err := c.WatchPeers(ctx, &control.WatchPeersRequest{NeighborsOnly: neighbors})
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil // Ctrl-C is the way to end a watch
+	case err != nil:
 		return watchEnd(err)
 	}
 	var present []*control.Peer
