@@ -83,7 +83,7 @@ func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output
 	stream, err := c.WatchPeers(ctx, &control.WatchPeersRequest{NeighborsOnly: neighbors})
 	switch {
 	case ctx.Err() != nil:
-		return nil // Ctrl-C is the way to end a watch
+		return nil //nolint:nilerr // Ctrl-C is the way to end a watch
 	case err != nil:
 		return watchEnd(err)
 	}
