@@ -67,18 +67,17 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 		c, err := d.self.DialMemory(ctx)
 		return c, d.explain(id, err)
 	}
-	c, err := d.connectAndOpen(ctx, id, hints)
+	c, connected, err := d.connectAndOpen(ctx, id, hints)
 	for range 3 { // the news of a connection that is gone again has ended the dial
 		if ctx.Err() != nil || !errors.Is(err, context.Canceled) {
 			break
 		}
-		c, err = d.connectAndOpen(ctx, id, hints)
+		c, connected, err = d.connectAndOpen(ctx, id, hints)
 	}
 	if errors.Is(err, network.ErrNoConn) && ctx.Err() == nil { // the one that there was has ended; if a new one does, it is refused
-		c, err = d.connectAndOpen(ctx, id, hints)
+		c, connected, err = d.connectAndOpen(ctx, id, hints)
 	}
-	if notConnected, ok := errors.AsType[*notConnectedError](err); ok {
-		err = notConnected.error
+	if !connected {
 		// Addresses may come and go while it is dialed.
 		none := errors.Is(err, errUnknownPeer) || errors.Is(err, swarm.ErrNoAddresses) || len(d.host.Peerstore().Addrs(id)) == 0
 		if len(hints) == 0 && none && ctx.Err() == nil {
@@ -89,16 +88,13 @@ func (d *dialer) dial(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (ne
 	return c, d.explain(id, err)
 }
 
-// A notConnectedError is why there is no connection to open a tunnel on.
-type notConnectedError struct{ error }
-
-func (e *notConnectedError) Unwrap() error { return e.error }
-
-func (d *dialer) connectAndOpen(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (net.Conn, error) {
+// connectAndOpen connects to the peer and opens a tunnel; connected tells which of the two the error is of.
+func (d *dialer) connectAndOpen(ctx context.Context, id peer.ID, hints []ma.Multiaddr) (c net.Conn, connected bool, err error) {
 	if err := d.connect(ctx, id, hints); err != nil {
-		return nil, &notConnectedError{err}
+		return nil, false, err
 	}
-	return Dial(network.WithNoDial(ctx, "grpcstream"), d.host, id, d.protocol)
+	c, err = Dial(network.WithNoDial(ctx, "grpcstream"), d.host, id, d.protocol)
+	return c, true, err
 }
 
 // connect connects to the peer unless it is connected. It ends as soon as the peer is, by whatever way: a dial to

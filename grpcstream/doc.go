@@ -53,7 +53,8 @@
 //
 // A call that no instance has got is held, and goes to another one, as long as the discovery timeout and its deadline
 // allow: while nobody is known or connected, when a dial fails, and when a tunnel is gone by the time the call is put on
-// it; a dial that is under way then, and the question about health after it, are waited for, which end within seconds. The same holds, once, for a call that an instance refused unseen: one that came when it was about to leave. So an
+// it; a dial that is under way then, and the question about health after it, are waited for, which end within seconds.
+// The same holds, once, for a call that an instance refused unseen: one that came when it was about to leave. So an
 // instance that leaves by [Server.Shutdown] fails no call: it withdraws its announcement, says that it is not serving,
 // ends its tunnels for new calls, and lets those under way end.
 //

@@ -29,8 +29,8 @@
 //
 // Nothing is stored: who subscribes later, or is cut off for longer than a few seconds, does not hear what was said
 // before; and what is on its way over a connection that ends just then, also one over a relay that gives way to a direct
-// one, comes only if there is another way. A node hears nothing that was published before it joined the topic, so that nobody can repeat to it what it
-// has heard before a restart. For that, the clocks of the nodes must agree to [MaxAge].
+// one, comes only if there is another way. A node hears nothing that was published before it joined the topic, so that
+// nobody can repeat to it what it has heard before a restart. For that, the clocks of the nodes must agree to [MaxAge].
 package broadcast
 
 import (

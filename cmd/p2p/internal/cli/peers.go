@@ -81,11 +81,8 @@ func printPeers(out *output.Printer, peers []*control.Peer) error {
 
 func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output.Printer, neighbors bool) error {
 	stream, err := c.WatchPeers(ctx, &control.WatchPeersRequest{NeighborsOnly: neighbors})
-	switch {
-	case ctx.Err() != nil:
-		return nil //nolint:nilerr // Ctrl-C is the way to end a watch
-	case err != nil:
-		return watchEnd(err)
+	if err != nil {
+		return watchEnd(ctx, err)
 	}
 	var present []*control.Peer
 	listed := false
@@ -95,7 +92,7 @@ func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // Ctrl-C is the way to end a watch
 		case err != nil:
-			return watchEnd(err)
+			return watchEnd(ctx, err)
 		case res.GetPeer() == nil:
 			listed = true
 			if !out.IsJSON() {
@@ -115,8 +112,11 @@ func watchPeers(ctx context.Context, c control.ControlServiceClient, out *output
 	}
 }
 
-// watchEnd says why a watch ended that was meant to go on.
-func watchEnd(err error) error {
+// watchEnd says why a watch ended that was meant to go on: nil when ctx did, since Ctrl-C is the way to end one.
+func watchEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // see above
+	}
 	return fmt.Errorf("the node has stopped, or the connection to it broke: %w", errors.New(message(err)))
 }
 

@@ -78,7 +78,7 @@ func (a *app) subscribe(ctx context.Context, c control.ControlServiceClient, out
 		case ctx.Err() != nil:
 			return nil // Ctrl-C is the way to end it
 		case err != nil && begun:
-			return watchEnd(err)
+			return watchEnd(ctx, err)
 		case err != nil:
 			return err
 		}

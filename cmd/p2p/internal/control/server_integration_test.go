@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -281,13 +282,23 @@ func TestServer_WatchPeers(t *testing.T) {
 	if _, err := s.Disconnect(t.Context(), &DisconnectRequest{Target: s.otherID()}); err != nil {
 		t.Fatal(err)
 	}
+	untilLeft(t, stream)
+}
+
+// untilLeft reads a watch until a peer has left. Before that comes nothing but the kind given, if one is.
+func untilLeft(t *testing.T, stream grpc.ServerStreamingClient[WatchPeersResponse], only ...p2p.PeerEventKind) {
+	t.Helper()
 	for {
 		e, err := stream.Recv()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.GetKind() == string(p2p.PeerLeft) {
-			break
+		kind := p2p.PeerEventKind(e.GetKind())
+		if kind == p2p.PeerLeft {
+			return
+		}
+		if len(only) > 0 && !slices.Contains(only, kind) {
+			t.Fatalf("got %v", e)
 		}
 	}
 }
@@ -306,18 +317,7 @@ func TestServer_WatchNeighborsOnly(t *testing.T) {
 	if _, err := s.Disconnect(t.Context(), &DisconnectRequest{Target: s.otherID()}); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		e, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e.GetKind() == string(p2p.PeerLeft) {
-			break
-		}
-		if e.GetKind() != string(p2p.PeerJoined) { // which it may have become while the list was made
-			t.Fatalf("got %v", e)
-		}
-	}
+	untilLeft(t, stream, p2p.PeerJoined) // which it may have become while the list was made
 }
 
 func TestServer_ShutdownEndsAWatchAtOnce(t *testing.T) {
