@@ -48,15 +48,17 @@ func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
 		time.Sleep(time.Until(now))
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bubble{t: t, net: hosttest.New(t), ctx: ctx}
-		f(t, b)
-		cancel()
-		b.wg.Wait()
-		for _, n := range b.nodes {
-			if err := n.dht.Close(); err != nil {
-				t.Error(err)
+		defer func() { // also of a test that gave up: a bubble panics about what is left in it, which hides why
+			cancel()
+			b.wg.Wait()
+			for _, n := range b.nodes {
+				if err := n.dht.Close(); err != nil {
+					t.Error(err)
+				}
 			}
-		}
-		b.net.Close()
+			b.net.Close()
+		}()
+		f(t, b)
 	})
 }
 

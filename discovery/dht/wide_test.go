@@ -58,7 +58,8 @@ func (b *bubble) behind(relay *node, change ...func(*Config)) *node {
 func (b *bubble) reserve(n, relay *node) {
 	b.t.Helper()
 	info := publicInfo(relay)
-	synctest.Wait() // until both hosts tell of their handlers
+	n.host.ConnManager().Protect(info.ID, "test") // as a node does with its relays; a visit's end would close it
+	synctest.Wait()                               // until both hosts tell of their handlers
 	if err := n.host.Connect(b.ctx, info); err != nil {
 		b.t.Fatal(err)
 	}
