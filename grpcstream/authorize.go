@@ -93,7 +93,7 @@ func (s *Server) guardStream(impl any, ss grpc.ServerStream, info *grpc.StreamSe
 		ctx, cancel := context.WithCancel(ss.Context())
 		defer cancel()
 		defer context.AfterFunc(s.watches, cancel)()
-		ss = streamWithContext{ss, ctx}
+		ss = watchStream{ss, ctx}
 	}
 	return next(impl, countedStream{ss, &m.stats})
 }
@@ -188,9 +188,22 @@ func methodNames(desc *grpc.ServiceDesc) iter.Seq[string] {
 	}
 }
 
-type streamWithContext struct {
+// A watchStream is a health watch with a context of its own. gRPC keeps the name that it asks for as long as it lasts.
+type watchStream struct {
 	grpc.ServerStream
 	ctx context.Context //nolint:containedctx // a ServerStream carries its context
 }
 
-func (s streamWithContext) Context() context.Context { return s.ctx }
+// Context implements [grpc.ServerStream].
+func (s watchStream) Context() context.Context { return s.ctx }
+
+// RecvMsg implements [grpc.ServerStream].
+func (s watchStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if req, ok := m.(interface{ GetService() string }); ok && len(req.GetService()) > maxServiceLen {
+		return status.Errorf(codes.InvalidArgument, "grpcstream: the name of the service to watch is longer than %d bytes", maxServiceLen)
+	}
+	return nil
+}

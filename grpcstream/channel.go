@@ -108,7 +108,7 @@ func NewChannel(h corehost.Host, cfg ChannelConfig) (*Channel, error) {
 		hub:       newHub(cfg.Network, cfg.DiscoveryTimeout),
 		directory: dir,
 		dialer:    newDialer(h, cfg, dir),
-		guard:     newGuard(h, cfg),
+		guard:     newGuard(h, cfg, newTally()),
 	}
 	ch.whole = handle{ch: ch, sel: &selector{}}
 	ch.cc, err = grpc.NewClient(Scheme+":///", ch.options(config)...)
@@ -221,9 +221,9 @@ func (ch *Channel) Services(p peer.ID) []string {
 	return nil
 }
 
-// InUse tells whether there is a tunnel of the channel to the peer. A tunnel lasts until no call was on it for the
-// idle timeout, and its libp2p connection is protected from the connection manager as long.
-func (ch *Channel) InUse(p peer.ID) bool { return ch.guard.holds(p) }
+// InUse tells whether there is a tunnel to the peer, of the channel or of what [Channel.NewClient] made. A tunnel lasts
+// until no call was on it for the idle timeout, and its libp2p connection is protected from the connection manager as long.
+func (ch *Channel) InUse(p peer.ID) bool { return ch.guard.all.has(p) }
 
 // Drop takes the tunnel to a peer out of use: calls on it go on to their end, later ones dial the peer anew. It is for
 // whoever closes the connections to a peer, of which the channel would learn a moment later only.

@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -20,7 +21,7 @@ const eachAtOnce = 64
 // Nearest has no effect. cc calls that instance, whatever method is called.
 //
 // While none is known it waits for one as a call does, and yields a zero Instance with the reason NO_INSTANCE if none
-// comes. An instance that says that it is not serving is yielded with the reason NOT_SERVING and not called. When ctx
+// comes, or with Canceled if ctx is before. An instance that says that it is not serving is yielded with the reason NOT_SERVING and not called. When ctx
 // ends, the instances that have not answered are yielded with its error. When the loop is left before, ctx's children
 // that the calls got end. In either case the loop ends after the last call has returned: call must heed its ctx.
 func (ch *Channel) Each(ctx context.Context, s Selector, call func(ctx context.Context, cc grpc.ClientConnInterface) error) iter.Seq2[Instance, error] {
@@ -105,12 +106,12 @@ func (ch *Channel) callOne(ctx context.Context, i Instance, call func(context.Co
 }
 
 // await returns the instances that a selector tells, as soon as there are any.
-func (ch *Channel) await(ctx context.Context, sel *selector) ([]Instance, error) {
+func (ch *Channel) await(parent context.Context, sel *selector) ([]Instance, error) {
 	known := func() []Instance { return ch.hub.snapshot(sel.service, sel.tags) }
 	if all := known(); len(all) > 0 {
 		return all, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ch.cfg.DiscoveryTimeout)
+	ctx, cancel := context.WithTimeout(parent, ch.cfg.DiscoveryTimeout)
 	defer cancel()
 	changed, stop := ch.directory.signal()
 	defer stop()
@@ -122,6 +123,9 @@ func (ch *Channel) await(ctx context.Context, sel *selector) ([]Instance, error)
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if err := parent.Err(); errors.Is(err, context.Canceled) {
+				return nil, contextStatus(err)
+			}
 			return nil, &Error{
 				Code:    codes.Unavailable,
 				Reason:  ReasonNoInstance,

@@ -35,6 +35,7 @@ type guard struct {
 	tag   string
 	grace time.Duration
 	self  Local          // the tunnels of its peers are on the same connections; or nil
+	all   *tally         // of this guard and those of the clients of its channel
 	work  sync.WaitGroup // what is done in the background
 
 	mu     sync.Mutex
@@ -42,10 +43,32 @@ type guard struct {
 	closed bool                                  // no more work
 }
 
-func newGuard(h corehost.Host, cfg ChannelConfig) *guard {
-	g := &guard{host: h, grace: cfg.MoveGrace, self: cfg.Self, held: map[peer.ID]map[*guardedConn]struct{}{}}
+func newGuard(h corehost.Host, cfg ChannelConfig, all *tally) *guard {
+	g := &guard{host: h, grace: cfg.MoveGrace, self: cfg.Self, all: all, held: map[peer.ID]map[*guardedConn]struct{}{}}
 	g.tag = fmt.Sprintf("grpcstream-%p", g) // one of its own for each channel of a host
 	return g
+}
+
+// A tally counts the guards that hold a peer.
+type tally struct {
+	mu sync.Mutex
+	of map[peer.ID]int
+}
+
+func newTally() *tally { return &tally{of: map[peer.ID]int{}} }
+
+func (t *tally) add(id peer.ID, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of[id] += n; t.of[id] == 0 {
+		delete(t.of, id)
+	}
+}
+
+func (t *tally) has(id peer.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.of[id] > 0
 }
 
 // A guardedConn is a tunnel under a guard, from its handshake to its end.
@@ -79,6 +102,7 @@ func (g *guard) hold(c *guardedConn) {
 	id := c.peer.ID
 	if g.held[id] == nil {
 		g.held[id] = map[*guardedConn]struct{}{}
+		g.all.add(id, 1)
 		if id != g.host.ID() {
 			g.host.ConnManager().Protect(id, g.tag)
 		}
@@ -144,15 +168,9 @@ func (g *guard) release(c *guardedConn) {
 	}
 	if delete(g.held[id], c); len(g.held[id]) == 0 {
 		delete(g.held, id)
+		g.all.add(id, -1)
 		g.host.ConnManager().Unprotect(id, g.tag)
 	}
-}
-
-// holds tells whether the guard protects a peer's connections now.
-func (g *guard) holds(id peer.ID) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.held[id]) > 0
 }
 
 // heard returns when something was last read from a tunnel on a libp2p connection.
@@ -211,6 +229,7 @@ func (g *guard) releaseAll() {
 	defer g.mu.Unlock()
 	g.closed = true
 	for id, conns := range g.held {
+		g.all.add(id, -1)
 		g.host.ConnManager().Unprotect(id, g.tag)
 		for c := range conns {
 			if c.leave != nil {

@@ -122,7 +122,7 @@ func TestServer_AHealthWatchIsNoUse(t *testing.T) {
 		ch := o.channel(a, ChannelConfig{})
 		o.connect(a, b)
 		callAll(t, ch, 1)
-		synctest.Wait()
+		time.Sleep(callPause + time.Second)
 		if i := ch.Instances("x.A"); i[0].Health != HealthServing {
 			t.Fatalf("%+v", i)
 		}

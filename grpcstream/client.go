@@ -23,13 +23,13 @@ import (
 // until their deadline. Options win over this package's, also in the choice of a balancer, except that credentials,
 // dialer, resolver and authority are fixed.
 func NewClient(h corehost.Host, target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return newClient(h, ChannelConfig{}, target, opts)
+	return newClient(h, ChannelConfig{}, newTally(), target, opts)
 }
 
 // NewClient returns a gRPC channel of the caller's own, who closes it, in the way of the function [NewClient], with
 // the network, the discovery timeout and the server of this channel. It does not end with this channel.
 func (ch *Channel) NewClient(target string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return newClient(ch.host, ch.cfg, target, opts)
+	return newClient(ch.host, ch.cfg, ch.guard.all, target, opts)
 }
 
 // A client is what a channel of the caller's own is made of. It lives as long as the channel; what runs in the
@@ -44,7 +44,7 @@ type client struct {
 	undialed   atomic.Pointer[Error] // why the last tunnel could not be made
 }
 
-func newClient(h corehost.Host, cfg ChannelConfig, target string, opts []grpc.DialOption) (*grpc.ClientConn, error) {
+func newClient(h corehost.Host, cfg ChannelConfig, all *tally, target string, opts []grpc.DialOption) (*grpc.ClientConn, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func newClient(h corehost.Host, cfg ChannelConfig, target string, opts []grpc.Di
 	if err != nil {
 		return nil, err
 	}
-	c := &client{host: h, cfg: cfg, sel: sel, guard: newGuard(h, cfg)}
+	c := &client{host: h, cfg: cfg, sel: sel, guard: newGuard(h, cfg, all)}
 	cc, err := grpc.NewClient(Scheme+":///"+c.name(), c.options(opts)...)
 	if err != nil {
 		return nil, fmt.Errorf("grpcstream: new client: %w", err)

@@ -211,6 +211,36 @@ func TestNewClient_OfAChannel(t *testing.T) {
 	})
 }
 
+// Whoever looks after the connections sees what goes over those of a client, too.
+func TestNewClient_IsInUse(t *testing.T) {
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.host(), o.host()
+		o.serve(b, "x.A")
+		o.connect(a, b)
+		ch := o.channel(a, ChannelConfig{})
+		cc, err := ch.NewClient(b.ID().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cc.Close()
+		if ch.InUse(b.ID()) {
+			t.Error("in use before there is a tunnel")
+		}
+		for _, c := range []grpc.ClientConnInterface{cc, ch.Peer(b.ID().String())} {
+			if _, err := askWho(t.Context(), c, "x.A"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ch.Drop(b.ID()); !ch.InUse(b.ID()) {
+			t.Error("not in use with the client's tunnel")
+		}
+		_ = cc.Close()
+		if synctest.Wait(); ch.InUse(b.ID()) {
+			t.Error("in use after the last tunnel")
+		}
+	})
+}
+
 // A client's own options win, except for those that would break it.
 func TestNewClient_Options(t *testing.T) {
 	inOffice(t, func(t *testing.T, o *office) {

@@ -262,6 +262,13 @@ func TestEach_NobodyAndNotServing(t *testing.T) {
 			}
 			wantReason(t, err, ReasonNoInstance)
 		}
+		canceled, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		for _, err := range ch.Each(canceled, Selector{Service: "x.A"}, ask) {
+			if status.Code(err) != codes.Canceled {
+				t.Errorf("the caller gave up: %v", err)
+			}
+		}
 		o.connect(a, b)
 		callAll(t, ch, 1)
 		s.SetServing("x.A", false)

@@ -110,11 +110,11 @@ func (p *hubPeer) fails(err error, now time.Time) {
 }
 
 // lostUnderway tells whether a tunnel was not made because the connection under it, or the one to the relay that was asked
-// for it, ended for no reason given. It may have been dead for a while: that of a peer whose address has changed, beside
-// the one that the peer has made since.
+// for it, ended for no reason that has to do with calls. It may have been dead for a while: that of a peer whose address has
+// changed, beside the one that the peer has made since. Or the peer had no use for it a moment before the tunnel was begun.
 func lostUnderway(err error) bool {
 	ce, ok := errors.AsType[*network.ConnError](err)
-	return ok && ce.ErrorCode == network.ConnNoError || errors.Is(err, network.ErrResourceScopeClosed)
+	return ok && (ce.ErrorCode == network.ConnNoError || ce.ErrorCode == network.ConnGarbageCollected) || errors.Is(err, network.ErrResourceScopeClosed)
 }
 
 // pauseAfter returns how long a peer is left alone after its nth failure in a row: 100 ms doubled each time up to 5 s,

@@ -226,6 +226,7 @@ func TestHub_ConnectionLostWhileATunnelIsMade(t *testing.T) {
 		err  error
 		want verdict
 	}{
+		"let go":  {fmt.Errorf("error reading server preface: %w", &network.ConnError{ErrorCode: network.ConnGarbageCollected}), held},
 		"lost":    {fmt.Errorf("error reading server preface: %w", &network.ConnError{ErrorCode: network.ConnNoError}), held},
 		"refused": {fmt.Errorf("error reading server preface: %w", &network.ConnError{ErrorCode: network.ConnGated, Remote: true}), gaveUp},
 		"garbage": {errors.New("error reading server preface: no HTTP/2"), gaveUp},

@@ -17,6 +17,7 @@ type callLimits struct {
 	perPeer, inAll, tunnels int
 	wait                    time.Duration
 	all                     *semaphore.Weighted
+	begun                   time.Time
 
 	mu    sync.Mutex
 	peers map[peer.ID]*peerLimit
@@ -29,6 +30,7 @@ type peerLimit struct {
 	calls   *semaphore.Weighted
 	present atomic.Int64 // calls running or waiting
 	watches atomic.Int64 // health watches among them
+	called  atomic.Int64 // when a call ended last, in nanoseconds since callLimits.begun; 0: never
 	tunnels int          // guarded by callLimits.mu
 }
 
@@ -39,6 +41,7 @@ func newCallLimits(cfg ServerConfig) *callLimits {
 		tunnels: cfg.MaxTunnelsPerPeer,
 		wait:    cfg.BusyWait,
 		all:     semaphore.NewWeighted(int64(cfg.MaxCalls)),
+		begun:   time.Now(),
 		peers:   make(map[peer.ID]*peerLimit),
 	}
 }
@@ -66,12 +69,20 @@ func (l *callLimits) removeTunnel(p *peerLimit) {
 	l.forgetLocked(p)
 }
 
-// calling tells whether calls of the peer run or wait, health watches apart.
+// callPause is how long a peer counts as one that calls after its last call, while it has a tunnel: who calls again and
+// again is not to be let go in between, when its next call may be on its way.
+const callPause = 10 * time.Second
+
+// calling tells whether calls of the peer run or wait, or did a moment ago, health watches apart.
 func (l *callLimits) calling(id peer.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.peers[id]
-	return p != nil && p.present.Load() > p.watches.Load()
+	if p == nil {
+		return false
+	}
+	called := p.called.Load()
+	return p.present.Load() > p.watches.Load() || called > 0 && p.tunnels > 0 && time.Since(l.begun)-time.Duration(called) < callPause
 }
 
 // running tells whether any call runs, health watches apart.
@@ -128,6 +139,7 @@ func (l *callLimits) acquire(ctx context.Context, p *peerLimit, kind callKind) e
 func (l *callLimits) release(p *peerLimit, kind callKind) {
 	if kind == ordinaryCall {
 		l.all.Release(1)
+		p.called.Store(max(1, int64(time.Since(l.begun))))
 	} else {
 		p.watches.Add(-1)
 	}

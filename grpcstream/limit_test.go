@@ -119,6 +119,42 @@ func TestCallLimits_RememberAPeerWhileItHasCallsOrTunnels(t *testing.T) {
 	}
 }
 
+// A peer that calls again and again is in use in between, too.
+func TestServer_InUseBetweenCalls(t *testing.T) {
+	inOffice(t, func(t *testing.T, o *office) {
+		a, b := o.host(), o.host()
+		s := o.serve(b, "x.A")
+		o.connect(a, b)
+		ch := o.channel(a, ChannelConfig{})
+		cc := ch.Peer(b.ID().String())
+		time.Sleep(time.Minute)
+		if s.InUse(a.ID()) {
+			t.Error("in use before the first call")
+		}
+		for range 3 {
+			if _, err := askWho(t.Context(), cc, "x.A"); err != nil {
+				t.Fatal(err)
+			}
+			if time.Sleep(callPause - time.Second); !s.InUse(a.ID()) {
+				t.Fatal("not in use between two calls")
+			}
+		}
+		if time.Sleep(2 * time.Second); s.InUse(a.ID()) {
+			t.Error("in use long after the last call")
+		}
+		if _, err := askWho(t.Context(), cc, "x.A"); err != nil {
+			t.Fatal(err)
+		}
+		if !s.InUse(a.ID()) {
+			t.Error("not in use right after a call")
+		}
+		_ = ch.Close()
+		if synctest.Wait(); s.InUse(a.ID()) {
+			t.Error("in use without a tunnel")
+		}
+	})
+}
+
 // scopeStub is a resource scope with a limit.
 type scopeStub struct {
 	limit, held int

@@ -212,7 +212,7 @@ func (s *Server) userServices() map[string]*registered {
 	return users
 }
 
-// InUse tells whether calls of the peer run now.
+// InUse tells whether calls of the peer run now, or did in the last 10 s and it still has a tunnel here.
 func (s *Server) InUse(p peer.ID) bool { return s.limits.calling(p) }
 
 // Start begins to serve the peers of h and announces the services. It returns at once; calls are served in the

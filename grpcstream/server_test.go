@@ -197,6 +197,31 @@ func TestServer_SetServingAndShutdownReachThoseWhoWatch(t *testing.T) {
 	})
 }
 
+// gRPC keeps the name while the watch lasts, and a peer may have many.
+func TestServer_AWatchOfALongNameIsRefused(t *testing.T) {
+	virtual.Test(t, func(t *testing.T) {
+		hosts, closeAll := memoryHosts(t, 2)
+		defer closeAll()
+		s := newTestServer(t, hosts[0], ServerConfig{})
+		cc := plainClient(t, hosts[1], hosts[0].ID())
+		defer cc.Close()
+		for n, want := range map[int]codes.Code{maxServiceLen: codes.OK, maxServiceLen + 1: codes.InvalidArgument} {
+			ctx, cancel := context.WithCancel(t.Context())
+			watch, err := healthpb.NewHealthClient(cc).Watch(ctx, &healthpb.HealthCheckRequest{Service: strings.Repeat("x", n)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); status.Code(err) != want {
+				t.Errorf("%d bytes: %v, want %v", n, err, want)
+			}
+			cancel()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestServer_SetServingBeforeTheStartIsKept(t *testing.T) {
 	hosts, closeAll := memoryHosts(t, 2)
 	defer closeAll()

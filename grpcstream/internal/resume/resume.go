@@ -36,7 +36,8 @@ const (
 	frameOverhead = 64
 
 	// MaxPerCaller and maxStreams bound the streams that a server keeps. Each costs its two windows and a handler even while
-	// nothing carries it: 32 MiB for one caller, half a GiB in all, if none of it is read.
+	// nothing carries it: 32 MiB for one caller, half a GiB in all, if none of it is read. Messages larger than a window take
+	// their own size instead, up to the largest that the server receives and the handler sends, as in unary calls.
 	MaxPerCaller = 64
 	maxStreams   = 1024
 )
