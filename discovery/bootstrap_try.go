@@ -151,7 +151,7 @@ func (b *Bootstrap) settled(h corehost.Host, p peer.ID) (well, dialing bool) {
 }
 
 // parted tells whether the user parted from p, by Disconnect or Forget.
-func (b *Bootstrap) parted(p peer.ID) bool { return b.cfg.Keeper != nil && b.cfg.Keeper.parted(p) }
+func (b *Bootstrap) parted(p peer.ID) bool { return b.cfg.Keeper != nil && b.cfg.Keeper.Parted(p) }
 
 // tryOne tries one place, with a peer ID or without.
 func (b *Bootstrap) tryOne(ctx context.Context, h corehost.Host, j *joint, info peer.AddrInfo, several bool, found func(peer.AddrInfo)) bool {

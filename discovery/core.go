@@ -127,6 +127,7 @@ type entry struct {
 	member     bool
 	wasMember  bool
 	neighbor   bool
+	protected  bool          // from the connection manager: a neighbor, or in use
 	doubted    time.Time     // it does not say that it is a member, since then
 	unwanted   bool          // to be closed as soon as it is not in use
 	why        closeReason   // why it is closed from here

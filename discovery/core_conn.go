@@ -116,6 +116,7 @@ func (c *core) connDown(p peer.ID, n int, remote closeReason) {
 	}
 	c.ended(e, remote, wasNeighbor)
 	c.demote(e)
+	c.protect(e, false)
 	if e.left != nil {
 		e.lastErr = e.left.Error()
 	}
@@ -152,9 +153,11 @@ func (c *core) ended(e *entry, remote closeReason, wasNeighbor bool) {
 		if here == closedUnknown {
 			e.left = errLetGo
 		}
-		e.full++
+		if here == closedFull || e.outbound || c.now.Sub(e.up) >= steady { // else it came by itself, to ask something
+			e.full++
+		}
 		e.lost, e.asked = time.Time{}, false
-		e.next = c.now.Add(c.jitter(capped(fullBase, e.full-1, fullMax)))
+		e.next = c.now.Add(c.jitter(capped(fullBase, max(0, e.full-1), fullMax)))
 	case closedNotMember, closedNotAllow, closedByUser:
 		c.parted(e, here, why)
 	}
@@ -318,7 +321,7 @@ func (c *core) close(e *entry, why closeReason, left error) {
 func (c *core) promote(e *entry) {
 	e.neighbor = true
 	c.neighbors++
-	c.do(action{kind: actProtect, peer: e.id, on: true})
+	c.protect(e, true)
 	c.emit(PeerNeighbor, e, nil)
 }
 
@@ -328,8 +331,16 @@ func (c *core) demote(e *entry) {
 	}
 	e.neighbor = false
 	c.neighbors--
-	c.do(action{kind: actProtect, peer: e.id})
+	c.protect(e, false)
 	c.emit(PeerLeft, e, e.left)
+}
+
+// protect has the connection manager leave a peer's connections alone, or no longer.
+func (c *core) protect(e *entry, on bool) {
+	if e.protected != on {
+		e.protected = on
+		c.do(action{kind: actProtect, peer: e.id, on: on})
+	}
 }
 
 // earlier returns the earlier of two moments; zero is none.

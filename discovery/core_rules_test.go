@@ -50,6 +50,16 @@ func (o *one) count(kind actionKind, p peer.ID) int {
 	return n
 }
 
+// protection is what the connection manager was told of p.
+func (o *one) protection(p peer.ID) (on []bool) {
+	for _, a := range o.did {
+		if a.kind == actProtect && a.peer == p {
+			on = append(on, a.on)
+		}
+	}
+	return on
+}
+
 func (o *one) arrive(p peer.ID, outbound bool) {
 	o.connUp(p, 1, outbound)
 	o.identified(p, identity{member: true, addrs: []ma.Multiaddr{addrOf("/ip4/10.0.0.1/tcp/1")}})
@@ -116,10 +126,37 @@ func TestCore_OneThatIsUsedOverTheMarkStaysConnected(t *testing.T) {
 	if o.count(actClose, "") > 0 {
 		t.Fatal("a connection with calls was closed")
 	}
+	if got := o.protection("b"); !slices.Equal(got, []bool{true}) {
+		t.Errorf("protected from the connection manager: %v", got)
+	}
 	inUse = false
 	o.pass(time.Second)
 	if o.count(actClose, "b") == 0 {
 		t.Error("it is kept without use")
+	}
+	o.connDown("b", 0, closedUnknown)
+	o.pass(0)
+	if got := o.protection("b"); !slices.Equal(got, []bool{true, false}) {
+		t.Errorf("protected from the connection manager: %v", got)
+	}
+}
+
+// Who comes by itself and leaves soon, to make room, had something to ask: that says nothing about how full it is.
+func TestCore_AVisitIsNoRefusal(t *testing.T) {
+	for _, tc := range []struct {
+		outbound bool
+		lasted   time.Duration
+		full     int
+	}{{false, time.Second, 0}, {false, steady, 1}, {true, time.Second, 3}} {
+		o := newOne(KeeperConfig{})
+		for range 3 {
+			o.arrive("a", tc.outbound)
+			o.pass(tc.lasted)
+			o.connDown("a", 0, closedFull)
+		}
+		if got := o.peers["a"].full; got != tc.full {
+			t.Errorf("%+v: it let this node go %d times in a row", tc, got)
+		}
 	}
 }
 

@@ -68,8 +68,10 @@ func (c *core) place(e *entry) (wake time.Time) {
 	case c.now.Before(e.grace):
 		return e.grace
 	case c.inUse(e.id), c.needed(e.id):
+		c.protect(e, true) // the connection manager does not know which calls come from there
 		return c.now.Add(recheck)
 	default:
+		c.protect(e, false)
 		c.makeRoom(e)
 	}
 	return time.Time{}

@@ -47,8 +47,8 @@ type KeeperConfig struct {
 	// Allow says who may be a neighbor; nil allows all. It is asked again twice a second for those who are connected.
 	// It must neither block nor call the keeper.
 	Allow func(peer.ID) bool
-	// InUse says which peers have live calls; their connections are never closed to make room. nil: none. It must
-	// neither block nor call the keeper.
+	// InUse says which peers have live calls; their connections are never closed to make room, nor by the connection
+	// manager. nil: none. It must neither block nor call the keeper.
 	InUse func(peer.ID) bool
 	// Relay says through which relays others may be dialed and handed on: this node's own relays, and those that it may
 	// connect to. On a relay it also means that this node's own circuits are handed on. nil: no address that leads through
@@ -377,8 +377,9 @@ func (k *Keeper) settled(p peer.ID) (well, dialing bool) {
 	return e.conns > 0 || e.full > 0 && time.Now().Before(e.next), e.busy
 }
 
-// parted tells whether the user parted from p, which has not come back by itself.
-func (k *Keeper) parted(p peer.ID) bool {
+// Parted tells whether p is one that the user parted from, by [Keeper.Disconnect] or [Keeper.Forget], and that has not come
+// back by itself: nothing but a call of the user's is a reason to dial it.
+func (k *Keeper) Parted(p peer.ID) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_, banned := k.core.banned[p]

@@ -52,14 +52,17 @@ func (w *netw) ask(from corehost.Host) Ask {
 
 func (w *netw) add(tb testing.TB, hc host.Config, kc KeeperConfig, bc BootstrapConfig, listen string) *node {
 	tb.Helper()
+	if kc.Member == "" {
+		kc.Member = testMember
+	}
+	hc.Setup = func(h corehost.Host) error {
+		h.SetStreamHandler(kc.Member, func(s network.Stream) { _ = s.Reset() })
+		return nil
+	}
 	h, err := host.New(hc)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if kc.Member == "" {
-		kc.Member = testMember
-	}
-	h.SetStreamHandler(kc.Member, func(s network.Stream) { _ = s.Reset() })
 	if kc.Logger == nil {
 		kc.Logger = quiet()
 	}

@@ -53,6 +53,7 @@ func (b *bubble) keeper(cfg KeeperConfig) (corehost.Host, *Keeper) {
 	b.t.Helper()
 	h := b.net.Host()
 	h.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
+	synctest.Wait() // until identify tells of it, or what it says first may come last
 	cfg.Member = testMember
 	if cfg.Logger == nil {
 		cfg.Logger = quiet()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,10 +244,11 @@ func TestQuery_AnswersThatWaitDoNotHoldUpClose(t *testing.T) {
 		answerers(t, w, 1, func(context.Context, int) (number, error) { return nil, errors.New("unheard") })
 		q, err := join[text](t, w.buses[0], "load").ask(t.Context(), say("how much?"))
 		must(t, err)
+		var others sync.WaitGroup
 		for range maxAnswers {
-			q.give("somebody", &Reply{Code: 5})
+			others.Go(func() { q.give("somebody", &Reply{Code: 5}) })
 		}
-		time.Sleep(time.Second) // the answer waits for its place
+		time.Sleep(time.Second) // the answer, or one of these, waits for its place
 		closed := make(chan error, 1)
 		go func() { closed <- w.buses[0].Close() }()
 		select {
@@ -255,6 +257,7 @@ func TestQuery_AnswersThatWaitDoNotHoldUpClose(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Error("the bus does not close")
 		}
+		others.Wait()
 		q.end()
 		w.close()
 	})
