@@ -233,9 +233,15 @@ func (r *running) askNeighbors(ctx context.Context, p peer.ID) (envelopes [][]by
 	return envelopes, err
 }
 
-// ask asks one peer something over a tunnel of the question's own: one of the node's channel would stay open, and make
-// every peer that was asked look like one in use.
+// errLeft is why a peer is not asked: it has left, and a question of the node's own is no reason to dial it.
+var errLeft = errors.New("it is not connected any more")
+
+// ask asks one connected peer something over a tunnel of the question's own: one of the node's channel would stay open, and
+// make every peer that was asked look like one in use.
 func (r *running) ask(p peer.ID, question func(cc grpc.ClientConnInterface) error) error {
+	if c := r.host.Network().Connectedness(p); c != network.Connected && c != network.Limited {
+		return errLeft
+	}
 	cc, err := r.channel.NewClient(p.String())
 	if err != nil {
 		return err
