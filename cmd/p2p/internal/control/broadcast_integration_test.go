@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/protocols/broadcast"
 )
 
@@ -37,7 +38,7 @@ func (s *served) publish(t *testing.T, topic string, texts ...string) (*PublishR
 }
 
 func TestServer_PublishReachesPrograms(t *testing.T) {
-	s := newServed(t)
+	s := newServed(t, p2p.WithDiscoveryTimeout(10*time.Second)) // GossipSub may be asked twice, a second apart
 	topic, err := broadcast.Join[*wrapperspb.StringValue](s.other.Broadcast(), "news")
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func TestServer_SubscribeHearsPrograms(t *testing.T) {
 }
 
 func TestServer_QueryGetsAnswersAndErrors(t *testing.T) {
-	s := newServed(t)
+	s := newServed(t, p2p.WithDiscoveryTimeout(10*time.Second)) // GossipSub may be asked twice, a second apart
 	topic, err := broadcast.Join[*wrapperspb.StringValue](s.other.Broadcast(), "inventory")
 	if err != nil {
 		t.Fatal(err)

@@ -25,12 +25,12 @@ type served struct {
 	home   string
 }
 
-func newServed(t *testing.T) *served {
+func newServed(t *testing.T, opts ...p2p.Option) *served {
 	t.Helper()
 	network := p2ptest.Network()
 	s := &served{home: filepath.Join(shortDir(t), "home")}
 	s.other = startNode(t, network, nil)
-	s.node = startNode(t, network, s.other, p2p.WithHome(s.home), p2p.WithDiscoveryTimeout(500*time.Millisecond))
+	s.node = startNode(t, network, s.other, append([]p2p.Option{p2p.WithHome(s.home), p2p.WithDiscoveryTimeout(500 * time.Millisecond)}, opts...)...)
 	s.server = NewServer(Config{
 		Node: s.node, Name: "first", Version: "v0", Network: "net", Home: s.home, Started: time.Now(), Logger: slog.New(slog.DiscardHandler),
 		Access: func() string { return "friends" }, Share: func() string { return "here" }, Diagnose: func() []string { return []string{"all is well"} },
