@@ -3,7 +3,6 @@ package reach
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/idle"
 )
 
 // verifyWithin is how long a direct connection may take to answer when the other end seems to have lost it.
@@ -68,29 +68,9 @@ func (j *job) letGo() {
 	}
 	j.mu.Unlock()
 	for _, c := range needless {
-		if quiet(c) {
+		if idle.Conn(c) {
 			j.log.Debug("closing a relayed connection beside a direct one", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr())
 			_ = c.Close()
 		}
 	}
-}
-
-// quiet tells whether nothing is on a connection that would be missed: streams of protocols that ask once, or that are
-// opened anew on another connection by themselves, are not.
-func quiet(c network.Conn) bool {
-	for _, s := range c.GetStreams() {
-		if !passing(string(s.Protocol())) {
-			return false
-		}
-	}
-	return true
-}
-
-func passing(id string) bool {
-	for _, part := range []string{"/ipfs/id/", "/ipfs/ping/", "/meshsub/", "/floodsub/", "/kad/"} {
-		if strings.Contains(id, part) {
-			return true
-		}
-	}
-	return false
 }

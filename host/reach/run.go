@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/internal/idle"
 )
 
 const (
@@ -186,7 +188,7 @@ func (j *job) perform(ctx context.Context, a action) {
 			})
 		}
 	case actRetire:
-		if c := j.conn(a.conn); c != nil && quiet(c) {
+		if c := j.conn(a.conn); c != nil && idle.Conn(c) {
 			j.wg.Go(func() {
 				j.log.Debug("closing a connection to a relay that another has replaced", "peer", c.RemotePeer(), "addr", c.RemoteMultiaddr(), "local", c.LocalMultiaddr())
 				_ = c.Close()
