@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +205,38 @@ func TestDHT_FindEndsWithItsContextWhileNobodyIsThere(t *testing.T) {
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
+	})
+}
+
+// Who takes long with what was found, as one does who connects and asks, holds nobody else up.
+func TestDHT_SlowReadersTakeNoPlaceAmongTheLookups(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		nodes := b.line(4)
+		first, last := nodes[0], nodes[3]
+		last.dht.Announce([]string{service})
+		b.within(5*time.Second, func() string {
+			if len(b.find(first, service)) == 0 {
+				return "nobody is found"
+			}
+			return ""
+		})
+		ctx, cancel := context.WithCancel(b.ctx)
+		var readers sync.WaitGroup
+		for range 2 * lookupsAtOnce {
+			readers.Go(func() {
+				for range first.dht.Find(ctx, service) { //nolint:errcheck // it is cut off
+					<-ctx.Done()
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		soon, end := context.WithTimeout(ctx, time.Second)
+		defer end()
+		if _, err := first.dht.FindPeer(soon, last.host.ID()); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		readers.Wait()
 	})
 }
 

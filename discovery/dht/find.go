@@ -41,7 +41,8 @@ func (d *DHT) Find(ctx context.Context, service string) iter.Seq2[peer.AddrInfo,
 // maxHomeless is how many peers without an address one search looks up.
 const maxHomeless = 8
 
-// find is Find; yield returns false when no more is wanted.
+// find is Find; yield returns false when no more is wanted. It may take its time: the place among the lookups is given
+// back when the search has ended.
 func (d *DHT) find(parent context.Context, service string, yield func(peer.AddrInfo) bool) error {
 	if err := d.awaitReady(parent); err != nil {
 		return err
@@ -50,29 +51,56 @@ func (d *DHT) find(parent context.Context, service string, yield func(peer.AddrI
 	if err != nil {
 		return err
 	}
-	found := d.kad.FindProvidersAsync(ctx, key(d.cfg.Network, service), 0)
+	found := make(chan peer.AddrInfo, MaxFound) // the search never waits for the reader
+	var search sync.WaitGroup
+	search.Go(func() {
+		defer close(found)
+		defer done()
+		d.search(ctx, service, found)
+	})
+	defer search.Wait()
+	defer done() // ends the search that is not over
+	for info := range found {
+		if err := parent.Err(); err != nil {
+			return err
+		}
+		if !yield(info) {
+			return nil
+		}
+	}
+	return parent.Err()
+}
+
+// search sends who is found, MaxFound at most.
+func (d *DHT) search(ctx context.Context, service string, found chan<- peer.AddrInfo) {
+	ctx, cancel := context.WithCancel(ctx)
+	said := d.kad.FindProvidersAsync(ctx, key(d.cfg.Network, service), 0)
 	defer func() {
-		done() // ends the search
-		for range found {
+		cancel()
+		for range said {
 			continue
 		}
 	}()
+	sent := 0
 	seen := make(map[peer.ID]bool) // false: without an address so far
-	for info := range found {
+	for info := range said {
 		if seen[info.ID] || info.ID == d.host.ID() || !d.allowed(info.ID) {
 			continue
 		}
 		seen[info.ID] = len(info.Addrs) > 0 || len(d.host.Network().ConnsToPeer(info.ID)) > 0
-		if seen[info.ID] && (!yield(info) || len(seen) >= MaxFound) {
-			return nil
+		if !seen[info.ID] {
+			continue
+		}
+		found <- info
+		if sent++; sent == MaxFound {
+			return
 		}
 	}
-	d.house(ctx, seen, yield)
-	return parent.Err()
+	d.house(ctx, seen, MaxFound-sent, found)
 }
 
-// house looks up those peers who were found without an address.
-func (d *DHT) house(ctx context.Context, seen map[peer.ID]bool, yield func(peer.AddrInfo) bool) {
+// house looks up those peers who were found without an address, and sends those whose address it finds, most at most.
+func (d *DHT) house(ctx context.Context, seen map[peer.ID]bool, most int, found chan<- peer.AddrInfo) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	tried := 0
@@ -80,11 +108,11 @@ func (d *DHT) house(ctx context.Context, seen map[peer.ID]bool, yield func(peer.
 		if housed {
 			continue
 		}
-		if tried++; tried > maxHomeless {
+		if tried++; tried > min(maxHomeless, most) {
 			return
 		}
-		if info, err := d.kad.FindPeer(ctx, p); err == nil && len(info.Addrs) > 0 && !yield(info) {
-			return
+		if info, err := d.kad.FindPeer(ctx, p); err == nil && len(info.Addrs) > 0 {
+			found <- info
 		}
 	}
 }
