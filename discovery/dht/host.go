@@ -16,6 +16,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/idle"
 )
 
 const (
@@ -85,60 +86,105 @@ type visits struct {
 
 	mu     sync.Mutex
 	closed bool
-	last   map[peer.ID]*time.Timer
+	of     map[peer.ID]*visit
 	ending sync.WaitGroup
 }
 
+// A visit is what goes on with one peer.
+type visit struct {
+	asking int         // questions under way
+	last   time.Time   // when a connection was made or a question ended
+	timer  *time.Timer // ends it; nil: no connection was made
+}
+
 func newVisits(h corehost.Host, inUse func(peer.ID) bool) *visits {
-	return &visits{host: h, inUse: inUse, last: make(map[peer.ID]*time.Timer)}
+	return &visits{host: h, inUse: inUse, of: make(map[peer.ID]*visit)}
 }
 
 // made takes that a connection was made for the table.
 func (v *visits) made(p peer.ID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.closed || v.last[p] != nil {
+	if v.closed {
 		return
 	}
-	v.last[p] = time.AfterFunc(linger, func() { v.end(p) })
-}
-
-// used takes that p was asked something.
-func (v *visits) used(p peer.ID) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if t := v.last[p]; t != nil {
-		t.Reset(linger)
+	x := v.visitLocked(p)
+	x.last = time.Now()
+	if x.timer == nil {
+		x.timer = time.AfterFunc(linger, func() { v.end(p) })
+	} else {
+		x.timer.Reset(linger)
 	}
 }
 
-// end closes the connections to p, unless somebody else wants them by now.
+// use takes that a question to p begins: the connections stay until done.
+func (v *visits) use(p peer.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.visitLocked(p).asking++
+}
+
+// done takes that a question to p has ended.
+func (v *visits) done(p peer.ID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	x := v.of[p]
+	x.last = time.Now()
+	if x.asking--; x.timer != nil {
+		x.timer.Reset(linger)
+	} else if x.asking == 0 {
+		delete(v.of, p)
+	}
+}
+
+func (v *visits) visitLocked(p peer.ID) *visit {
+	if v.of[p] == nil {
+		v.of[p] = new(visit)
+	}
+	return v.of[p]
+}
+
+// end closes the connections to p, unless they are used again or somebody else wants them by now. Those that p made are
+// p's to close.
 func (v *visits) end(p peer.ID) {
 	v.mu.Lock()
-	if v.closed || v.last[p] == nil {
+	x := v.of[p]
+	if v.closed || x == nil || x.asking > 0 || time.Since(x.last) < linger {
 		v.mu.Unlock()
 		return
 	}
-	delete(v.last, p)
+	delete(v.of, p)
 	v.ending.Add(1)
 	v.mu.Unlock()
 	defer v.ending.Done()
-	if v.host.ConnManager().IsProtected(p, "") || v.inUse(p) {
+	m := v.host.ConnManager()
+	if m.IsProtected(p, "") || v.inUse(p) || reserved(m, p) {
 		return
 	}
 	for _, c := range v.host.Network().ConnsToPeer(p) {
-		_ = c.CloseWithError(network.ConnGarbageCollected) // it is gone either way
+		if c.Stat().Direction == network.DirOutbound && idle.Conn(c) {
+			_ = c.CloseWithError(network.ConnGarbageCollected) // it is gone either way
+		}
 	}
 }
 
-// close forgets all visits; the host closes their connections.
+// reserved tells whether p is to be reached through this node: its reservation, which no stream shows, ends with its
+// connection. libp2p's relay marks it in the connection manager.
+func reserved(m connmgr.ConnManager, p peer.ID) bool {
+	info := m.GetTagInfo(p)
+	return info != nil && info.Tags["relay-reservation"] > 0
+}
+
+// close forgets all visits; the host closes their connections. Nothing is asked any more.
 func (v *visits) close() {
 	v.mu.Lock()
 	v.closed = true
-	for _, t := range v.last {
-		t.Stop()
+	for _, x := range v.of {
+		if x.timer != nil {
+			x.timer.Stop()
+		}
 	}
-	clear(v.last)
+	clear(v.of)
 	v.mu.Unlock()
 	v.ending.Wait()
 }

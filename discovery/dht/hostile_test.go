@@ -37,12 +37,23 @@ func newID(tb testing.TB) peer.ID {
 // liar connects a member to n that answers every question with the peers given, as providers and as closer ones.
 func (b *bubble) liar(n *node, peers []peer.AddrInfo) (h *node) {
 	b.t.Helper()
+	return b.slowLiar(n, peers, 0)
+}
+
+// slowLiar is a liar that takes its time for each answer.
+func (b *bubble) slowLiar(n *node, peers []peer.AddrInfo, pause time.Duration) (h *node) {
+	b.t.Helper()
 	l := &node{host: b.net.Host()}
 	l.host.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
 	l.host.SetStreamHandler(Protocol("test"), func(s network.Stream) {
 		defer s.Close()
 		var req pb.Message
 		if pbio.NewDelimitedReader(s, 1<<20).ReadMsg(&req) != nil {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-b.ctx.Done(): // the test is over
 			return
 		}
 		res := pb.NewMessage(req.GetType(), req.GetKey(), 0)

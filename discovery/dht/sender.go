@@ -84,6 +84,8 @@ func (s *sender) exchange(ctx context.Context, p peer.ID, msg *pb.Message, read 
 		return errClosed
 	}
 	defer s.busy.Done()
+	s.d.visits.use(p)
+	defer s.d.visits.done(p)
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.d.ctx, cancel)()
@@ -102,7 +104,6 @@ func (s *sender) exchange(ctx context.Context, p peer.ID, msg *pb.Message, read 
 		_ = str.Reset()
 		return err
 	}
-	s.d.visits.used(p)
 	return str.Close()
 }
 
