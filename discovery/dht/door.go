@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,11 +24,9 @@ const (
 	requestBurst = 2*MaxServices + 128
 	// maxAskers is how many peers' rates are remembered; the one that has not asked for the longest is forgotten first.
 	maxAskers = 1024
-	// maxStreams bounds the requests of all peers that are under way, and of one.
+	// maxStreams bounds the requests of all peers that are under way, and of one. Each lasts requestTimeout at most.
 	maxStreams        = 256
 	maxStreamsPerPeer = 32
-	// identifyTimeout is how long a new peer may take to say that it is a member.
-	identifyTimeout = 5 * time.Second
 )
 
 // refused is a type of request that nobody answers: the library resets the stream.
@@ -37,15 +36,21 @@ const refused pb.Message_MessageType = -1
 type door struct {
 	d *DHT
 
-	mu      sync.Mutex
-	closed  bool
-	streams map[network.Stream]struct{}
-	peers   map[peer.ID]int
-	busy    sync.WaitGroup
+	mu     sync.Mutex
+	closed bool
+	n      int                  // guests
+	guests map[peer.ID][]*guest // who came first is in front
+	busy   sync.WaitGroup
 
 	askers map[peer.ID]*list.Element // of asker
 	order  *list.List                // who asked last is in front
 	total  int                       // requests ever
+}
+
+// A guest is a stream that was let in.
+type guest struct {
+	since time.Time
+	end   context.CancelFunc // resets the stream
 }
 
 type asker struct {
@@ -55,23 +60,27 @@ type asker struct {
 
 func newDoor(d *DHT) *door {
 	return &door{
-		d:       d,
-		streams: make(map[network.Stream]struct{}),
-		peers:   make(map[peer.ID]int),
-		askers:  make(map[peer.ID]*list.Element),
-		order:   list.New(),
+		d:      d,
+		guests: make(map[peer.ID][]*guest),
+		askers: make(map[peer.ID]*list.Element),
+		order:  list.New(),
 	}
 }
 
-// guard lets only members' streams through to the handler, and bounds how many there are.
+// guard lets only members' streams through to the handler, and bounds how many there are and how long they last: who
+// asks opens a stream for each question.
 func (o *door) guard(handler network.StreamHandler) network.StreamHandler {
 	return func(s network.Stream) {
-		if !o.enter(s) {
+		ctx, end := context.WithTimeout(o.d.ctx, requestTimeout)
+		defer end()
+		p, g := s.Conn().RemotePeer(), &guest{since: time.Now(), end: end}
+		if !o.enter(p, g) {
 			_ = s.Reset()
 			return
 		}
-		defer o.leave(s)
-		if !o.d.identified(s.Conn()) {
+		defer o.leave(p, g)
+		defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
+		if !o.d.identified(ctx, s.Conn()) {
 			_ = s.Reset()
 			return
 		}
@@ -79,55 +88,80 @@ func (o *door) guard(handler network.StreamHandler) network.StreamHandler {
 	}
 }
 
-func (o *door) enter(s network.Stream) bool {
-	p := s.Conn().RemotePeer()
+func (o *door) enter(p peer.ID, g *guest) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || len(o.streams) >= maxStreams || o.peers[p] >= maxStreamsPerPeer {
+	if o.closed || len(o.guests[p]) >= maxStreamsPerPeer || o.n >= maxStreams && !o.makeRoomLocked(p) {
 		return false
 	}
-	o.streams[s] = struct{}{}
-	o.peers[p]++
+	o.guests[p] = append(o.guests[p], g)
+	o.n++
 	o.busy.Add(1)
 	return true
 }
 
-func (o *door) leave(s network.Stream) {
-	p := s.Conn().RemotePeer()
+// makeRoomLocked ends the oldest stream of the peer that has most, so that a few peers cannot keep the others out. It
+// returns false if nobody has more than p.
+func (o *door) makeRoomLocked(p peer.ID) bool {
+	var most peer.ID
+	for q, of := range o.guests {
+		if m := o.guests[most]; len(of) > len(m) || len(of) == len(m) && of[0].since.Before(m[0].since) {
+			most = q
+		}
+	}
+	if len(o.guests[most]) <= len(o.guests[p]) {
+		return false
+	}
+	g := o.guests[most][0]
+	o.removeLocked(most, g)
+	g.end()
+	return true
+}
+
+func (o *door) leave(p peer.ID, g *guest) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.streams, s)
-	if o.peers[p]--; o.peers[p] == 0 {
-		delete(o.peers, p)
-	}
+	o.removeLocked(p, g)
 	o.busy.Done()
+}
+
+// removeLocked takes a guest out, if it is still in.
+func (o *door) removeLocked(p peer.ID, g *guest) {
+	i := slices.Index(o.guests[p], g)
+	if i < 0 {
+		return
+	}
+	o.n--
+	if o.guests[p] = slices.Delete(o.guests[p], i, i+1); len(o.guests[p]) == 0 {
+		delete(o.guests, p)
+	}
 }
 
 // drop ends the requests under way.
 func (o *door) drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for s := range o.streams {
-		_ = s.Reset()
+	for _, of := range o.guests {
+		for _, g := range of {
+			g.end()
+		}
 	}
 }
 
-// close ends the requests under way, waits for their end and lets nobody in any more.
+// close lets nobody in any more and waits for the end of the requests under way. The DHT's context has ended.
 func (o *door) close() {
 	o.mu.Lock()
 	o.closed = true
 	o.mu.Unlock()
-	o.drop()
 	o.busy.Wait()
 }
 
 // identified tells whether the peer at the other end is a member, once it has said what it speaks.
-func (d *DHT) identified(c network.Conn) bool {
+func (d *DHT) identified(ctx context.Context, c network.Conn) bool {
 	if ids, ok := d.host.(interface{ IDService() identify.IDService }); ok && ids.IDService() != nil {
 		select {
 		case <-ids.IDService().IdentifyWait(c):
-		case <-time.After(identifyTimeout):
-		case <-d.ctx.Done():
+		case <-ctx.Done():
 			return false
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ipfs/go-datastore"
@@ -158,6 +159,76 @@ func TestHostile_AFloodIsCutOff(t *testing.T) {
 		time.Sleep(time.Minute)
 		if b.send(l, n, msg) == nil {
 			t.Error("a request that is too large is answered")
+		}
+	})
+}
+
+// crowd opens as many streams to n as one peer may have, and says nothing more on any of them.
+func (b *bubble) crowd(n *node) {
+	b.t.Helper()
+	h := b.net.Host()
+	h.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
+	b.connect(&node{host: h}, n)
+	for range maxStreamsPerPeer {
+		s, err := h.NewStream(b.ctx, n.host.ID(), Protocol("test"))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if _, err := s.Write([]byte{100}); err != nil { // the length of what does not come
+			b.t.Fatal(err)
+		}
+	}
+}
+
+func (n *node) guests() int {
+	n.dht.door.mu.Lock()
+	defer n.dht.door.mu.Unlock()
+	return n.dht.door.n
+}
+
+func TestHostile_AFewWhoFillTheDoorKeepNobodyOut(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		n := b.node()
+		honest := b.liar(n, nil)
+		time.Sleep(10 * time.Second)
+		for range maxStreams / maxStreamsPerPeer {
+			b.crowd(n)
+		}
+		if synctest.Wait(); n.guests() != maxStreams {
+			t.Fatalf("%d streams are open, want %d", n.guests(), maxStreams)
+		}
+		for range 2 * maxStreams {
+			if err := b.send(honest, n, pb.NewMessage(pb.Message_FIND_NODE, []byte(n.host.ID()), 0)); err != nil {
+				t.Fatalf("an honest request: %v", err)
+			}
+		}
+		b.crowd(n) // one more of them takes from the others
+		synctest.Wait()
+		open := 0
+		for _, c := range n.host.Network().Conns() {
+			for _, s := range c.GetStreams() {
+				if s.Protocol() == n.dht.proto {
+					open++
+				}
+			}
+		}
+		if open > maxStreams {
+			t.Errorf("%d streams are open, want at most %d", open, maxStreams)
+		}
+	})
+}
+
+func TestHostile_WhoSaysNothingIsNotWaitedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		n := b.node()
+		time.Sleep(10 * time.Second)
+		b.crowd(n)
+		if synctest.Wait(); n.guests() != maxStreamsPerPeer {
+			t.Fatalf("%d streams are open, want %d", n.guests(), maxStreamsPerPeer)
+		}
+		time.Sleep(requestTimeout)
+		if synctest.Wait(); n.guests() != 0 {
+			t.Errorf("after %v %d streams are open", requestTimeout, n.guests())
 		}
 	})
 }
