@@ -34,11 +34,11 @@ func (r *running) openTable() (err error) {
 	r.table, err = dht.New(r.host, dht.Config{
 		Network:  c.network,
 		Client:   c.profile == profileWAN,
-		Relay:    r.mayCarry(),
 		Member:   grpcstream.TunnelProtocol(c.network),
 		Lifetime: c.lifetime,
 		Allow:    r.node.access.mayConnect,
 		InUse:    r.inUse,
+		Origin:   func(p peer.ID) discovery.Origin { return r.keeper.From("dht", p) },
 		Logger:   r.log,
 	})
 	return err

@@ -3,13 +3,14 @@
 //
 // It contacts nobody but the network's nodes: the table is filled from the peers that the host is connected to, and from
 // what those tell. It works on loopback and private addresses. A record in it is a claim that nobody signed, so what
-// [DHT.Find] yields is to be verified by connecting; addresses in it are accepted by the rule of package discovery: with
-// a scope at least as wide as that of the connection they came over. Only peers that speak the network's member protocol
-// and are allowed enter the table, ask or are asked, and no address has more than half of a bucket.
+// [DHT.Find] yields is to be verified by connecting; addresses in it are accepted by the rule of package discovery (see
+// [Config]): with a scope at least as wide as that of the connection they came over. Only peers that speak the network's
+// member protocol and are allowed enter the table, ask or are asked, and no address has more than half of a bucket.
 //
 // Everything is bounded: the records kept (see [MaxRecords]), the services announced ([MaxServices]), the size of
-// messages, the rate of a peer's requests, the lookups at once, and the rounds of announcing. Connections that it made
-// and nobody else wants are let go after a second, so that the neighbors stay who they are.
+// messages, the rate of a peer's requests, how many are answered at once and for how long, the lookups at once, and the
+// rounds of announcing. Connections that it made and nobody else wants are let go after a second, so that the neighbors
+// stay who they are.
 package dht
 
 import (
@@ -27,6 +28,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/lynn9388/p2p/discovery"
 )
 
 const (
@@ -66,9 +69,10 @@ type Config struct {
 	Allow func(peer.ID) bool
 	// InUse says which peers have live calls: connections to them are not let go. nil: none. It must not block.
 	InUse func(peer.ID) bool
-	// Relay says through which relays peers may be reached: addresses through others are not kept or handed on, except
-	// those through this node itself. nil: no address that leads through a relay is. It must not block.
-	Relay func(relay peer.ID) bool
+	// Origin is how what a connected peer says comes to this node: addresses that it has no right to name are not kept,
+	// dialed or handed on. It is asked for each message, and must not block. nil: the scope of the peer's connections
+	// decides, and no address that leads through a relay is taken.
+	Origin func(peer.ID) discovery.Origin
 	// Logger gets debug records; nil: [slog.Default].
 	Logger *slog.Logger
 }
@@ -112,6 +116,11 @@ func New(h corehost.Host, cfg Config) (*DHT, error) {
 		cfg.Lifetime = DefaultLifetime
 	}
 	cfg.Lifetime = max(cfg.Lifetime, MinLifetime)
+	if cfg.Origin == nil {
+		cfg.Origin = func(p peer.ID) discovery.Origin {
+			return discovery.Origin{Source: "dht", Scope: discovery.ScopeTo(h.Network(), p)}
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}

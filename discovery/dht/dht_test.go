@@ -49,7 +49,7 @@ func TestDHT_FindsAcrossALine(t *testing.T) {
 
 func TestDHT_AClientAsksAndAnnounces(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
-		a, c := b.node(), b.node(func(c *Config) { c.Client = true })
+		a, c := b.node(), b.node(func(c *settings) { c.Client = true })
 		d := b.node()
 		b.connect(c, a)
 		b.connect(d, a)
@@ -71,7 +71,7 @@ func TestDHT_AClientAsksAndAnnounces(t *testing.T) {
 func TestDHT_RecordsLastWhileTheirNodeDoes(t *testing.T) {
 	const lifetime = time.Minute
 	inBubble(t, func(t *testing.T, b *bubble) {
-		nodes := b.line(4, func(c *Config) { c.Lifetime = lifetime })
+		nodes := b.line(4, func(c *settings) { c.Lifetime = lifetime })
 		first, last := nodes[0], nodes[3]
 		last.dht.Announce([]string{service})
 		for i := range 10 {
@@ -96,7 +96,7 @@ func TestDHT_RecordsLastWhileTheirNodeDoes(t *testing.T) {
 func TestDHT_AWithdrawnServiceIsForgotten(t *testing.T) {
 	const lifetime = 30 * time.Second
 	inBubble(t, func(t *testing.T, b *bubble) {
-		nodes := b.line(3, func(c *Config) { c.Lifetime = lifetime })
+		nodes := b.line(3, func(c *settings) { c.Lifetime = lifetime })
 		nodes[2].dht.Announce([]string{service, "b.Service"})
 		time.Sleep(2 * time.Second)
 		nodes[2].dht.Announce([]string{"b.Service"})
@@ -157,7 +157,7 @@ func TestDHT_OthersThanMembersTakeNoPart(t *testing.T) {
 func TestDHT_TheAllowListHolds(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		stranger := b.node()
-		careful := func(c *Config) { c.Allow = func(p peer.ID) bool { return p != stranger.host.ID() } }
+		careful := func(c *settings) { c.Allow = func(p peer.ID) bool { return p != stranger.host.ID() } }
 		a, open := b.node(careful), b.node()
 		for _, n := range []*node{a, open} {
 			b.connect(stranger, n)
@@ -185,7 +185,7 @@ func TestDHT_TheAllowListHolds(t *testing.T) {
 func TestDHT_NetworksDoNotMix(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		a := b.node()
-		other := b.node(func(c *Config) { c.Network = "other" })
+		other := b.node(func(c *settings) { c.Network = "other" })
 		b.connect(other, a)
 		other.dht.Announce([]string{service})
 		time.Sleep(30 * time.Second)

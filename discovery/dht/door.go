@@ -188,7 +188,7 @@ func (o *door) request(_ context.Context, s network.Stream, req *pb.Message) {
 			break
 		}
 	}
-	req.ProviderPeers = o.d.boundPeers(o.d.origin(p), own, 1)
+	req.ProviderPeers = o.d.boundPeers(o.d.cfg.Origin(p), own, 1)
 }
 
 // allow tells whether p may ask now, and counts it if so.

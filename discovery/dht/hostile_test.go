@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/lynn9388/p2p/discovery"
 )
 
 func newID(tb testing.TB) peer.ID {
@@ -230,6 +233,36 @@ func TestHostile_WhoSaysNothingIsNotWaitedFor(t *testing.T) {
 		if synctest.Wait(); n.guests() != 0 {
 			t.Errorf("after %v %d streams are open", requestTimeout, n.guests())
 		}
+	})
+}
+
+func TestHostile_NobodyOnTheLinkLeadsBeyondIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bubble) {
+		onLink := func(c *settings) { c.keeper = &discovery.KeeperConfig{LinkOnly: true} }
+		n, far := b.node(onLink), b.public(nil)
+		l := b.liar(n, []peer.AddrInfo{publicInfo(far)})
+		if got := b.find(n, service); len(got) > 0 {
+			t.Errorf("found %v", got)
+		}
+		at := key("test", service)
+		msg := pb.NewMessage(pb.Message_ADD_PROVIDER, at.Hash(), 0)
+		msg.ProviderPeers = pb.RawPeerInfosToPBPeers([]peer.AddrInfo{{ID: l.host.ID(), Addrs: publicInfo(far).Addrs}})
+		_ = b.send(l, n, msg) // it may be taken, without the addresses
+		if got := n.dht.homes.PeerInfo(l.host.ID()).Addrs; slices.ContainsFunc(got, publicInfo(far).Addrs[0].Equal) {
+			t.Errorf("a record says %v", got)
+		}
+		if conns := far.host.Network().ConnsToPeer(n.host.ID()); len(conns) > 0 {
+			t.Errorf("it was dialed at %v", conns[0].LocalMultiaddr())
+		}
+
+		nodes := b.line(3, onLink) // among themselves they find each other
+		nodes[2].dht.Announce([]string{service})
+		b.within(5*time.Second, func() string {
+			if info := b.find(nodes[0], service)[nodes[2].host.ID()]; len(info.Addrs) == 0 {
+				return "a node of the link is not found"
+			}
+			return ""
+		})
 	})
 }
 

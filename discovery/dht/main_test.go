@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"go.uber.org/goleak"
 
+	"github.com/lynn9388/p2p/discovery"
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
 	"github.com/lynn9388/p2p/internal/poll"
@@ -37,6 +38,12 @@ type bubble struct {
 type node struct {
 	host corehost.Host
 	dht  *DHT
+}
+
+// settings are how a node is made.
+type settings struct {
+	Config
+	keeper *discovery.KeeperConfig // says what the node takes from others; nil: the table itself does
 }
 
 func (n *node) info() peer.AddrInfo { return peer.AddrInfo{ID: n.host.ID(), Addrs: host.Addrs(n.host)} }
@@ -63,20 +70,24 @@ func inBubble(t *testing.T, f func(t *testing.T, b *bubble)) {
 }
 
 // node starts a member with a DHT that runs.
-func (b *bubble) node(change ...func(*Config)) *node {
+func (b *bubble) node(change ...func(*settings)) *node {
 	b.t.Helper()
 	h := b.net.Host()
 	h.SetStreamHandler(testMember, func(s network.Stream) { _ = s.Reset() })
 	return b.nodeOn(h, change...)
 }
 
-func (b *bubble) nodeOn(h corehost.Host, change ...func(*Config)) *node {
+func (b *bubble) nodeOn(h corehost.Host, change ...func(*settings)) *node {
 	b.t.Helper()
-	cfg := Config{Network: "test", Member: testMember, Logger: slog.New(slog.DiscardHandler)}
+	s := settings{Config: Config{Network: "test", Member: testMember, Logger: slog.New(slog.DiscardHandler)}}
 	for _, f := range change {
-		f(&cfg)
+		f(&s)
 	}
-	d, err := New(h, cfg)
+	if s.keeper != nil {
+		keeper := discovery.NewKeeper(h, *s.keeper)
+		s.Origin = func(p peer.ID) discovery.Origin { return keeper.From("dht", p) }
+	}
+	d, err := New(h, s.Config)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -87,7 +98,7 @@ func (b *bubble) nodeOn(h corehost.Host, change ...func(*Config)) *node {
 }
 
 // line starts nodes, each connected to the one before.
-func (b *bubble) line(count int, change ...func(*Config)) []*node {
+func (b *bubble) line(count int, change ...func(*settings)) []*node {
 	b.t.Helper()
 	nodes := make([]*node, count)
 	for i := range nodes {

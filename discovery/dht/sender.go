@@ -139,9 +139,9 @@ func (s *sender) open(ctx context.Context, p peer.ID, dial bool) (network.Stream
 func (s *sender) write(str network.Stream, p peer.ID, msg *pb.Message) error {
 	_ = str.SetDeadline(time.Now().Add(requestTimeout))
 	if msg.GetType() == pb.Message_ADD_PROVIDER {
-		from := s.d.origin(p)
-		from.Relay = func(peer.ID) bool { return true } // this node's own choice
-		own := from.Accepted(s.d.host.ID(), s.d.host.Addrs())
+		// Which relays it has is this node's own choice, and that it keeps to its link says nothing of what p may know.
+		of := discovery.Origin{Scope: discovery.ScopeTo(s.d.host.Network(), p), Relay: func(peer.ID) bool { return true }}
+		own := of.Accepted(s.d.host.ID(), s.d.host.Addrs())
 		if len(own) == 0 {
 			return fmt.Errorf("dht: no address of this node is of use to %s", p)
 		}
@@ -161,19 +161,9 @@ func (s *sender) wait() {
 	s.busy.Wait()
 }
 
-// origin is how what p says came here.
-func (d *DHT) origin(p peer.ID) discovery.Origin {
-	return discovery.Origin{Source: "dht", Scope: discovery.ScopeTo(d.host.Network(), p), Relay: d.relay}
-}
-
-// relay tells whether peers may be reached through a relay. What leads through this node itself is of use to others.
-func (d *DHT) relay(p peer.ID) bool {
-	return d.cfg.Relay != nil && (p == d.host.ID() || d.cfg.Relay(p))
-}
-
 // bound cuts an answer of p to what is taken from one.
 func (d *DHT) bound(p peer.ID, res *pb.Message) {
-	from := d.origin(p)
+	from := d.cfg.Origin(p)
 	res.CloserPeers = d.boundPeers(from, res.GetCloserPeers(), maxCloser)
 	res.ProviderPeers = d.boundPeers(from, res.GetProviderPeers(), maxProviders)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/lynn9388/p2p/discovery"
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/hosttest"
 	"github.com/lynn9388/p2p/internal/addr"
@@ -33,19 +34,19 @@ func (b *bubble) member(kind hosttest.RouterKind, cfg host.Config) corehost.Host
 }
 
 // public starts a server with a public address, which is a relay if it is told so.
-func (b *bubble) public(relay *host.RelayConfig, change ...func(*Config)) *node {
+func (b *bubble) public(relay *host.RelayConfig, change ...func(*settings)) *node {
 	b.t.Helper()
 	return b.nodeOn(b.member(hosttest.Open, host.Config{Relay: relay}), change...)
 }
 
 // behind starts a client behind a NAT that is reached through relay, and has reserved there.
-func (b *bubble) behind(relay *node, change ...func(*Config)) *node {
+func (b *bubble) behind(relay *node, change ...func(*settings)) *node {
 	b.t.Helper()
-	client := func(c *Config) {
+	client := func(c *settings) {
 		c.Client = true
-		c.Relay = func(p peer.ID) bool { return p == relay.host.ID() }
+		overRelays(func(p peer.ID) bool { return p == relay.host.ID() })(c)
 	}
-	n := b.nodeOn(b.member(hosttest.PortRestricted, host.Config{}), append([]func(*Config){client}, change...)...)
+	n := b.nodeOn(b.member(hosttest.PortRestricted, host.Config{}), append([]func(*settings){client}, change...)...)
 	reachability, err := n.host.EventBus().Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
 	if err != nil {
 		b.t.Fatal(err)
@@ -100,12 +101,17 @@ func relayOf(info peer.AddrInfo) (relay peer.ID) {
 	return relay
 }
 
-func anyRelay(c *Config) { c.Relay = func(peer.ID) bool { return true } }
+// overRelays makes a node that takes addresses through the relays for which may is true.
+func overRelays(may func(relay peer.ID) bool) func(*settings) {
+	return func(c *settings) { c.keeper = &discovery.KeeperConfig{Relay: may} }
+}
+
+func anyRelay(c *settings) { overRelays(func(peer.ID) bool { return true })(c) }
 
 func TestDHT_OneRelayIsEnough(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		b.net.SetLatencyAll(15 * time.Millisecond)
-		relay := b.public(&host.RelayConfig{}, func(c *Config) { c.Relay = func(peer.ID) bool { return false } })
+		relay := b.public(&host.RelayConfig{}, overRelays(func(peer.ID) bool { return false }))
 		server, asker := b.behind(relay), b.behind(relay)
 		server.dht.Announce([]string{service})
 		took := b.within(3*time.Second, func() string {
@@ -260,7 +266,7 @@ func TestHomes_AreBounded(t *testing.T) {
 func TestHostile_ForeignRelaysAreNotKept(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bubble) {
 		own := newID(t)
-		n := b.node(func(c *Config) { c.Relay = func(p peer.ID) bool { return p == own } })
+		n := b.node(overRelays(func(p peer.ID) bool { return p == own }))
 		at := ma.StringCast("/ip4/9.9.9.9/udp/1/quic-v1")
 		var liars []peer.AddrInfo
 		for range 30 {
