@@ -121,10 +121,17 @@ func (d *dialer) connect(ctx context.Context, id peer.ID, hints []ma.Multiaddr) 
 }
 
 // forgive has libp2p dial addresses again that failed a moment ago: somebody named them just now, or a relay said that the
-// peer is not there, which may be back at once. How often a peer is dialed is the hub's affair.
+// peer is not there, which may be back at once, as may the relay. How often a peer is dialed is the hub's affair.
 func (d *dialer) forgive(id peer.ID) {
-	if n, ok := d.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
-		n.Backoff().Clear(id)
+	n, ok := d.host.Network().(interface{ Backoff() *swarm.DialBackoff })
+	if !ok {
+		return
+	}
+	n.Backoff().Clear(id)
+	for _, a := range d.host.Peerstore().Addrs(id) {
+		if relay, relayed := relayOf(a); relayed {
+			n.Backoff().Clear(relay)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -126,6 +127,22 @@ func TestRelay_IsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.wantRelayed(t, stream.RecvMsg(nothing()), ReasonNoRoute)
+	})
+}
+
+// That a relay could not be dialed a moment ago is no reason not to try now.
+func TestRelay_IsBackRightAfterADialFailed(t *testing.T) {
+	acrossWAN(t, host.RelayConfig{}, func(t *testing.T, w *wan) {
+		n, ok := w.a.Network().(*swarm.Swarm)
+		if !ok {
+			t.Fatalf("%T", w.a.Network())
+		}
+		for _, at := range host.Addrs(w.relay) {
+			n.Backoff().AddBackoff(w.relay.ID(), at)
+		}
+		if _, err := askWho(t.Context(), w.channel(ChannelConfig{}).Peer(w.b.ID().String()), "x.A"); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -100,6 +100,34 @@ func TestCore_ARelayThatIsAwayIsDialedEveryTwoSeconds(t *testing.T) {
 	}
 }
 
+// On a slow line a handshake takes longer; on others a long dial would miss that the relay is back.
+func TestCore_OnlyARelayThatMayBeFarIsDialedSlowly(t *testing.T) {
+	for rtt, want := range map[time.Duration]int{0: 2, 20 * time.Millisecond: 0, time.Second: 2} {
+		b := newBench(t, 1)
+		b.relays[0].rtt = rtt
+		slow := 0
+		for range 6 {
+			for dialing := false; !dialing; {
+				b.now = b.now.Add(100 * time.Millisecond)
+				b.tick()
+				for _, a := range b.out {
+					if a.kind == actDial && a.via == kindTCP {
+						dialing = true
+						if a.timeout == dialSlowly {
+							slow++
+						}
+					}
+				}
+				b.out = nil
+			}
+			b.dialed(b.relays[0].id, kindTCP, "no answer")
+		}
+		if slow != want {
+			t.Errorf("round trip %v: %d of 6 dials were slow, want %d", rtt, slow, want)
+		}
+	}
+}
+
 func TestCore_ARelayThatEndsConnectionsIsNotHammered(t *testing.T) {
 	b := newBench(t, 1)
 	b.after(0)
