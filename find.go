@@ -37,6 +37,7 @@ func (r *running) openTable() (err error) {
 		Member:   grpcstream.TunnelProtocol(c.network),
 		Lifetime: c.lifetime,
 		Allow:    r.node.access.mayConnect,
+		Parted:   r.keeper.Parted,
 		InUse:    r.inUse,
 		Origin:   func(p peer.ID) discovery.Origin { return r.keeper.From("dht", p) },
 		Logger:   r.log,
@@ -52,12 +53,13 @@ func (r *running) announce() {
 }
 
 // find yields who is said to offer a service that nobody known offers: first those whom the neighbors know, then, unless
-// one of them was met by now, those of the table. Nothing of it is proven before the peer itself has said so.
+// one of them was met by now, those of the table, and nobody from whom the user parted. Nothing of it is proven before the
+// peer itself has said so.
 func (r *running) find(ctx context.Context, service string) iter.Seq2[peer.AddrInfo, error] {
 	return func(yield func(peer.AddrInfo, error) bool) {
 		seen := map[peer.ID]bool{r.host.ID(): true}
 		for info := range r.askCatalogs(ctx, service) {
-			if seen[info.ID] {
+			if seen[info.ID] || r.keeper.Parted(info.ID) {
 				continue
 			}
 			if seen[info.ID] = true; !yield(info, nil) {
@@ -68,6 +70,9 @@ func (r *running) find(ctx context.Context, service string) iter.Seq2[peer.AddrI
 			return
 		}
 		for info, err := range r.table.Find(ctx, service) {
+			if err == nil && r.keeper.Parted(info.ID) {
+				continue
+			}
 			if !yield(info, err) {
 				return
 			}

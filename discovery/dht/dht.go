@@ -67,6 +67,9 @@ type Config struct {
 	Lifetime time.Duration
 	// Allow says who may take part; nil allows all members. It must not block.
 	Allow func(peer.ID) bool
+	// Parted says from which peers the node's user parted: they are not dialed for the table. nil: from none. It must not
+	// block.
+	Parted func(peer.ID) bool
 	// InUse says which peers have live calls: connections to them are not let go. nil: none. It must not block.
 	InUse func(peer.ID) bool
 	// Origin is how what a connected peer says comes to this node: addresses that it has no right to name are not kept,

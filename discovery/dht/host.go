@@ -61,6 +61,9 @@ func (d *DHT) connect(ctx context.Context, p peer.ID) error {
 	if !d.allowed(p) {
 		return errNotMember
 	}
+	if d.cfg.Parted != nil && d.cfg.Parted(p) {
+		return errParted
+	}
 	addrs := d.host.Peerstore().Addrs(p)
 	relayed := slices.ContainsFunc(addrs, addr.Relayed)
 	direct := slices.ContainsFunc(addrs, func(a ma.Multiaddr) bool { return !addr.Relayed(a) })
@@ -75,6 +78,9 @@ func (d *DHT) connect(ctx context.Context, p peer.ID) error {
 	defer d.visits.made(p) // also when nobody waited for the end of it
 	return d.host.Connect(ctx, peer.AddrInfo{ID: p})
 }
+
+// errParted is why a member is not asked.
+var errParted = errors.New("dht: the user parted from the peer")
 
 // errRelayed is why a client is not asked: servers are reached directly, and a lookup is not worth what a relay carries.
 var errRelayed = errors.New("dht: the peer is reached through a relay only")
