@@ -20,6 +20,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/internal/feed"
+	"github.com/lynn9388/p2p/internal/idle"
 )
 
 // The marks of a keeper that was told none.
@@ -120,7 +121,7 @@ func NewKeeper(h corehost.Host, cfg KeeperConfig) *Keeper {
 		checks:  make(chan ma.Multiaddr, 8),
 	}
 	k.core.myPorts = func() string { return ports(h.Addrs()) }
-	k.core.tied = func(p peer.ID) bool { return carriedFor(h.ConnManager(), p) }
+	k.core.tied = func(p peer.ID) bool { return idle.CarriedFor(h.ConnManager(), p) }
 	return k
 }
 

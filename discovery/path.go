@@ -1,9 +1,7 @@
 package discovery
 
 import (
-	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/internal/addr"
@@ -22,13 +20,6 @@ func links(conns []network.Conn) []link {
 func linkTo(remote ma.Multiaddr) link {
 	relay, _, _ := addr.SplitRelay(remote)
 	return link{addr: remote, relay: relay, scope: connScope(remote)}
-}
-
-// carriedFor tells whether this host, as a relay, holds a reservation of a peer or carries a connection of its: libp2p
-// marks those in the connection manager.
-func carriedFor(m connmgr.ConnManager, p peer.ID) bool {
-	info := m.GetTagInfo(p)
-	return info != nil && (info.Tags["relay-reservation"] > 0 || info.Tags["relay-v2-hop"] > 0)
 }
 
 // answeredAt is the address at which this node has dialed a peer that answered; nil if it was not this node that did.

@@ -164,7 +164,7 @@ func (v *visits) end(p peer.ID) {
 	v.mu.Unlock()
 	defer v.ending.Done()
 	m := v.host.ConnManager()
-	if m.IsProtected(p, "") || v.inUse(p) || reserved(m, p) {
+	if m.IsProtected(p, "") || v.inUse(p) || idle.CarriedFor(m, p) {
 		return
 	}
 	for _, c := range v.host.Network().ConnsToPeer(p) {
@@ -172,13 +172,6 @@ func (v *visits) end(p peer.ID) {
 			_ = c.CloseWithError(network.ConnGarbageCollected) // it is gone either way
 		}
 	}
-}
-
-// reserved tells whether p is to be reached through this node: its reservation, which no stream shows, ends with its
-// connection. libp2p's relay marks it in the connection manager.
-func reserved(m connmgr.ConnManager, p peer.ID) bool {
-	info := m.GetTagInfo(p)
-	return info != nil && info.Tags["relay-reservation"] > 0
 }
 
 // close forgets all visits; the host closes their connections. Nothing is asked any more.

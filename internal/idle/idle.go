@@ -1,10 +1,12 @@
-// Package idle tells which connections nobody would miss.
+// Package idle tells which connections nobody would miss, by what libp2p shows of them.
 package idle
 
 import (
 	"strings"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // Conn tells whether nothing is on a connection that would be missed: streams of protocols that ask once, or that are
@@ -25,4 +27,11 @@ func passing(id string) bool {
 		}
 	}
 	return false
+}
+
+// CarriedFor tells whether this host, as a relay, holds a reservation of a peer or carries a connection of its. A reservation
+// ends with the peer's connection, and no stream shows it; libp2p marks those peers in the connection manager.
+func CarriedFor(m connmgr.ConnManager, p peer.ID) bool {
+	info := m.GetTagInfo(p)
+	return info != nil && (info.Tags["relay-reservation"] > 0 || info.Tags["relay-v2-hop"] > 0)
 }
