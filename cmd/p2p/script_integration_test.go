@@ -2,13 +2,10 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mrand "math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lynn9388/p2p/internal/localport"
 )
 
 // TestScripts runs the command as its users do: real processes, sockets and files. The scripts have these commands
@@ -279,7 +278,8 @@ func cmdOccupy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 || args[0] != "tcp" && args[0] != "udp" {
 		ts.Fatalf("usage: occupy tcp|udp NAME")
 	}
-	stream, packets, port := bothAt(ts, 0)
+	stream, packets, port, err := localport.Both()
+	ts.Check(err)
 	if args[0] == "tcp" {
 		ts.Check(packets.Close())
 		ts.Defer(func() { _ = stream.Close() })
@@ -294,32 +294,7 @@ func cmdPort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: port NAME")
 	}
-	// Systems give out ports from 32768 or 49152 on.
-	stream, packets, port := bothAt(ts, 20000+mrand.IntN(10000))
-	ts.Check(errors.Join(stream.Close(), packets.Close()))
+	port, err := localport.Free()
+	ts.Check(err)
 	ts.Setenv(args[0], port)
-}
-
-// bothAt listens on a TCP and a UDP port of localhost with one number: the first free one from at on, or any when that is 0.
-func bothAt(ts *testscript.TestScript, at int) (stream net.Listener, packets net.PacketConn, port string) {
-	var lc net.ListenConfig
-	var errs []error
-	for i := range 100 {
-		if at > 0 {
-			port = strconv.Itoa(at + i)
-		}
-		l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:"+cmp.Or(port, "0"))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		c, err := lc.ListenPacket(context.Background(), "udp4", l.Addr().String())
-		if err == nil {
-			_, port, _ = net.SplitHostPort(l.Addr().String())
-			return l, c, port
-		}
-		errs = append(errs, err, l.Close())
-	}
-	ts.Fatalf("%v", errors.Join(errs...))
-	return nil, nil, ""
 }

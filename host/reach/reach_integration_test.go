@@ -17,6 +17,7 @@ import (
 
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/host/reach"
+	"github.com/lynn9388/p2p/internal/localport"
 	"github.com/lynn9388/p2p/internal/poll"
 )
 
@@ -70,10 +71,14 @@ func newKey(t *testing.T) crypto.PrivKey {
 
 func TestReach_OverTCPAndQUIC(t *testing.T) {
 	key := newKey(t)
-	relay := open(t, host.Config{Identity: key, Relay: &host.RelayConfig{}})
+	port, err := localport.Free() // it comes back there
+	if err != nil {
+		t.Fatal(err)
+	}
+	relaying := host.Config{Identity: key, Listen: []string{"127.0.0.1:" + port}, Relay: &host.RelayConfig{}}
+	relay := open(t, relaying)
 	info := infoOf(relay)
 	info.Addrs = slices.DeleteFunc(info.Addrs, relayedAddr)
-	at := strings.Split(info.Addrs[0].String(), "/")[4]
 	a := open(t, host.Config{WAN: true, Relays: []peer.ID{relay.ID()}})
 	b := open(t, host.Config{WAN: true, Relays: []peer.ID{relay.ID()}})
 	ra, rb := keep(t, a, reach.Config{Relays: []peer.AddrInfo{info}}), keep(t, b, reach.Config{Relays: []peer.AddrInfo{info}})
@@ -106,7 +111,7 @@ func TestReach_OverTCPAndQUIC(t *testing.T) {
 		s := ra.Status().Relays[0]
 		return !s.Reserved && len(s.Connected) == 0 && strings.Contains(s.LastError, "refused")
 	}))
-	open(t, host.Config{Identity: key, Listen: []string{"127.0.0.1:" + at}, Relay: &host.RelayConfig{}})
+	open(t, relaying)
 	t.Logf("reachable after %v", poll.Until(t, 10*time.Second, both(ra)))
 	if !direct(a, b) {
 		t.Error("the direct connection is gone")
