@@ -121,6 +121,21 @@ func (b *lockedBuffer) take() string {
 	return b.buf.String()
 }
 
+// follow runs a list for a host. Its end is deferred, also for a test that gives up: a bubble panics about what is left in
+// it, which hides why.
+func follow(t *testing.T, l *host.AllowList, h corehost.Host, log *slog.Logger) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- l.Run(ctx, h, log) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // following runs a list in a bubble between two connected hosts: b has the list, a is on it.
 func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file string, log *lockedBuffer)) {
 	t.Helper()
@@ -138,14 +153,8 @@ func following(t *testing.T, f func(t *testing.T, a, b corehost.Host, file strin
 			t.Fatal(err)
 		}
 		var log lockedBuffer
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- l.Run(ctx, b, slog.New(slog.NewTextHandler(&log, nil))) }()
+		defer follow(t, l, b, slog.New(slog.NewTextHandler(&log, nil)))()
 		f(t, a, b, file, &log)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -196,9 +205,7 @@ func TestAllowList_ANamedRelayOutlastsAChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := n.HostWith(host.Config{Allow: l, Relays: []peer.ID{relay.ID()}})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- l.Run(ctx, b, nil) }()
+		defer follow(t, l, b, nil)()
 		connect := func() network.Conn {
 			if err := b.Connect(t.Context(), peer.AddrInfo{ID: relay.ID(), Addrs: host.Addrs(relay)}); err != nil {
 				t.Fatal(err)
@@ -226,10 +233,6 @@ func TestAllowList_ANamedRelayOutlastsAChange(t *testing.T) {
 		if second.IsClosed() {
 			t.Error("it does not carry any more")
 		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -244,9 +247,7 @@ func TestAllowList_AddedPeerMayConnect(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := n.HostWith(host.Config{Allow: l})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- l.Run(ctx, b, nil) }()
+		defer follow(t, l, b, nil)()
 		if err := os.WriteFile(file, []byte(a.ID().String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -255,10 +256,6 @@ func TestAllowList_AddedPeerMayConnect(t *testing.T) {
 			t.Error("a is not on the list after 300 ms")
 		}
 		if err := a.Connect(t.Context(), peer.AddrInfo{ID: b.ID(), Addrs: host.Addrs(b)}); err != nil {
-			t.Error(err)
-		}
-		cancel()
-		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})

@@ -61,9 +61,7 @@ func TestAllowList_WhoIsTakenOffItIsCarriedNoLonger(t *testing.T) {
 					t.Fatal(err)
 				}
 				lister := map[bool]corehost.Host{true: b, false: relay}[relayed.Allow != nil]
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan error)
-				go func() { done <- list.Run(ctx, lister, nil) }()
+				defer follow(t, list, lister, nil)()
 				<-time.After(5 * time.Second)
 
 				if _, err := client.Reserve(t.Context(), b, peer.AddrInfo{ID: relay.ID(), Addrs: relay.Addrs()}); err != nil {
@@ -100,10 +98,6 @@ func TestAllowList_WhoIsTakenOffItIsCarriedNoLonger(t *testing.T) {
 					if a.Network().Connectedness(b.ID()) != network.NotConnected {
 						t.Error("connected again")
 					}
-				}
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
 				}
 			})
 		})

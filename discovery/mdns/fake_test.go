@@ -302,20 +302,23 @@ func (n *sim) listen(addrs ...string) {
 	}
 }
 
-// start runs the node until stop.
+// start runs the node until stop, or the end of the test.
 func (n *sim) start(tb testing.TB, network string) {
 	tb.Helper()
 	n.source = New(Config{Network: network, Logger: slog.New(slog.NewTextHandler(n.log, nil))})
 	n.source.net = n.fakeMachine
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // stop ends it, in the bubble
-	n.cancel, n.done = cancel, make(chan error, 1)
+	done := make(chan error, 1)
+	n.cancel, n.done = cancel, done
 	go func() {
-		n.done <- n.source.Run(ctx, n.host, func(info peer.AddrInfo) {
+		defer close(done)
+		done <- n.source.Run(ctx, n.host, func(info peer.AddrInfo) {
 			n.foundMu.Lock()
 			defer n.foundMu.Unlock()
 			n.found = append(n.found, finding{time.Now(), info})
 		})
 	}()
+	tb.Cleanup(func() { n.stop(tb) }) // also of a test that gave up: a bubble panics about what is left in it, which hides why
 }
 
 func (n *sim) stop(tb testing.TB) {

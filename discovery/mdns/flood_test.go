@@ -69,8 +69,6 @@ func TestRun_SpoofedFlood(t *testing.T) {
 		if len(a.finds(id, begin)) == 0 || len(b.finds(a.host.id, begin)) == 0 {
 			t.Error("the honest node was not found")
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -85,6 +83,13 @@ func TestRun_FoundThatBlocks(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		release, done := make(chan struct{}), make(chan error, 1)
 		go func() { done <- n.source.Run(ctx, n.host, func(peer.AddrInfo) { <-release }) }()
+		defer func() {
+			close(release)
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
 		pass(time.Minute)
 		before := runtime.NumGoroutine()
 		for i := range 2000 {
@@ -97,11 +102,6 @@ func TestRun_FoundThatBlocks(t *testing.T) {
 		}
 		if after := runtime.NumGoroutine(); after > before {
 			t.Errorf("%d goroutines while found blocks, %d before", after, before)
-		}
-		close(release)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }
@@ -131,6 +131,5 @@ func TestRun_AddressesOfTheWrongInterface(t *testing.T) {
 		if n.total() != 1 || len(n.found[0].info.Addrs) != 1 {
 			t.Errorf("%d findings passed on; want one with one address", n.total())
 		}
-		n.stop(t)
 	})
 }

@@ -78,8 +78,6 @@ func TestState_Interfaces(t *testing.T) {
 		if eth.Name != "eth0" || eth.Loopback || !eth.Used || eth.Peers != 1 || eth.Heard.IsZero() || !eth.Looped || eth.Err != nil {
 			t.Errorf("%+v", eth)
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -123,7 +121,5 @@ func TestRun_SocketRefusedForAWhile(t *testing.T) {
 		if len(a.finds(b.host.id, begin)) == 0 || len(b.finds(a.host.id, begin)) == 0 {
 			t.Error("not found after the port was free again")
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }

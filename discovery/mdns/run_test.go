@@ -70,9 +70,6 @@ func TestRun_ThirtyOneHosts(t *testing.T) {
 				t.Errorf("node %d found %d others within 2 s; want 30", i, len(seen))
 			}
 		}
-		for _, n := range all {
-			n.stop(t)
-		}
 	})
 }
 
@@ -86,8 +83,6 @@ func TestRun_OtherNetwork(t *testing.T) {
 		if a.total()+b.total() > 0 {
 			t.Error("nodes of different networks found each other")
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -107,8 +102,6 @@ func TestRun_AddressChanges(t *testing.T) {
 		if len(f) != 1 || len(f[0].info.Addrs) != 2 || !strings.Contains(f[0].info.Addrs[0].String(), "192.168.7.99") {
 			t.Fatalf("after the change of address: %v", f)
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -136,8 +129,6 @@ func TestRun_InterfaceAddedLater(t *testing.T) {
 		if st := b.source.State(); st.Peers != 0 {
 			t.Errorf("%d peers on an interface that is gone", st.Peers)
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -173,8 +164,6 @@ func TestRun_BackAfterACut(t *testing.T) {
 						t.Logf("%s: %v after the return", name, f[0].at.Sub(back))
 					}
 				}
-				a.stop(t)
-				b.stop(t)
 			})
 		})
 	}
@@ -196,8 +185,6 @@ func TestRun_Refresh(t *testing.T) {
 		if n := after - before; n < 1 || n > 2*4 { // on lo and eth0: two for the calls, and two that were due anyhow
 			t.Errorf("%d packets after 1000 calls of Refresh; want a few", n)
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -219,8 +206,6 @@ func TestRun_RestartWithTheSameIdentity(t *testing.T) {
 		if len(b.finds(b.host.id, restart)) != 0 {
 			t.Error("took itself for a clone")
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -236,8 +221,6 @@ func TestRun_Clone(t *testing.T) {
 		if len(a.finds(a.host.id, begin)) == 0 || len(b.finds(a.host.id, begin)) == 0 {
 			t.Error("the clone was not passed on")
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -266,8 +249,6 @@ func TestRun_LoopbackOnlyStaysOnTheMachine(t *testing.T) {
 				}
 			}
 		}
-		a.stop(t)
-		b.stop(t)
 	})
 }
 
@@ -294,9 +275,6 @@ func TestRun_Chatter(t *testing.T) {
 			if day > 1_000_000 {
 				t.Errorf("%d nodes: %d bytes a day per node; want at most 1 MB", count, day)
 			}
-			for _, n := range all {
-				n.stop(t)
-			}
 		})
 	}
 }
@@ -309,6 +287,5 @@ func TestRun_SecondAtOnce(t *testing.T) {
 		if err := a.source.Run(t.Context(), a.host, func(peer.AddrInfo) {}); !errors.Is(err, errRunning) {
 			t.Errorf("a second Run: %v; want %v", err, errRunning)
 		}
-		a.stop(t)
 	})
 }

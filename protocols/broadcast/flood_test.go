@@ -121,7 +121,6 @@ func message(t *testing.T, n uint64) *Envelope {
 func flood(t *testing.T, forged func(t *testing.T, w *world, self corehost.Host, n uint64) *pb.Message) {
 	t.Helper()
 	w := newWorld(t, 7, nil)
-	defer w.close()
 	w.hosts, w.buses = w.hosts[:6], w.buses[:6] // the last one is the attacker
 	w.ring(1, 2)
 	var topics []*Topic[text]
@@ -201,7 +200,6 @@ func flood(t *testing.T, forged func(t *testing.T, w *world, self corehost.Host,
 func TestReplay_IsHeardOnceNowAfter121SecondsAndAfterSixHours(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 4, nil)
-		defer w.close()
 		w.connect(0, 1) // 2 is the author, 3 the attacker
 		var subs []*Subscription[text]
 		for _, b := range w.buses[:2] {

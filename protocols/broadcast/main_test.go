@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,12 +22,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type text = *wrapperspb.StringValue
 
-// world is a number of nodes with a bus each, on a network in memory.
+// world is a number of nodes with a bus each, on a network in memory, until the test ends.
 type world struct {
 	t     *testing.T
 	net   mocknet.Mocknet
 	hosts []corehost.Host
 	buses []*Bus
+	over  sync.Once
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -34,6 +36,7 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func newWorld(t *testing.T, count int, change func(i int, c *Config)) *world {
 	t.Helper()
 	w := &world{t: t, net: mocknet.New()}
+	t.Cleanup(w.close) // also of a test that gave up: a bubble panics about what is left in it, which hides why
 	for i := range count {
 		h, err := w.net.GenPeer()
 		if err != nil {
@@ -55,14 +58,16 @@ func newWorld(t *testing.T, count int, change func(i int, c *Config)) *world {
 // close ends everything.
 func (w *world) close() {
 	w.t.Helper()
-	for _, b := range w.buses {
-		if err := b.Close(); err != nil {
-			w.t.Errorf("close a bus: %v", err)
+	w.over.Do(func() {
+		for _, b := range w.buses {
+			if err := b.Close(); err != nil {
+				w.t.Errorf("close a bus: %v", err)
+			}
 		}
-	}
-	if err := w.net.Close(); err != nil {
-		w.t.Errorf("close the network: %v", err)
-	}
+		if err := w.net.Close(); err != nil {
+			w.t.Errorf("close the network: %v", err)
+		}
+	})
 }
 
 func (w *world) connect(a, b int) {

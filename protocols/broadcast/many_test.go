@@ -99,7 +99,6 @@ func (c *crowd) again() {
 
 func TestPublish_ReachesAHundredNodesOnceWithin200ms(t *testing.T) {
 	c := newCrowd(t, 100, 12, 0)
-	defer c.close()
 	c.meet()
 	time.Sleep(2 * time.Second) // real: the mesh forms
 	limit := 200 * time.Millisecond
@@ -126,7 +125,6 @@ func TestPublish_ReachesAHundredNodesOnceWithinSixLatencies(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		const latency = 50 * time.Millisecond
 		c := newCrowd(t, 100, 12, latency)
-		defer c.close()
 		time.Sleep(10 * time.Second)
 		took := c.spread(10)
 		time.Sleep(time.Minute)
@@ -146,7 +144,6 @@ func TestPublish_EveryMessageOfASurvivorReachesEverySurvivor(t *testing.T) {
 			size, each = 100, 200
 		}
 		c := newCrowd(t, size, 12, 0)
-		defer c.close()
 		time.Sleep(10 * time.Second)
 		dead := func(i int) bool { return i%5 == 4 }
 		var sent, failed atomic.Int64

@@ -52,7 +52,6 @@ func know(t *testing.T, w *world, a, b *Subscription[text]) {
 func TestMeet_WhoJoinedFirstLearnsOfTheOtherFromItsStream(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newUntold(t, 2)
-		defer w.close()
 		w.connect(0, 1)
 		a := subscribe(t, join[text](t, w.buses[0], "news"), 0)
 		time.Sleep(time.Hour)
@@ -65,7 +64,6 @@ func TestMeet_WhoJoinedFirstLearnsOfTheOtherFromItsStream(t *testing.T) {
 func TestMeet_WhileBothJoin(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newUntold(t, 2)
-		defer w.close()
 		a := subscribe(t, join[text](t, w.buses[0], "news"), 0)
 		b := subscribe(t, join[text](t, w.buses[1], "news"), 0)
 		w.connect(0, 1)
@@ -77,7 +75,6 @@ func TestMeet_WhileBothJoin(t *testing.T) {
 func TestMeet_ManyWhoJoinAtOnceLongAfterTheyWereConnected(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 40, nil)
-		defer w.close()
 		for i := range w.hosts[1:] {
 			w.connect(0, i+1) // each has the one neighbor
 		}
@@ -105,7 +102,6 @@ func TestMeet_ManyWhoJoinAtOnceLongAfterTheyWereConnected(t *testing.T) {
 func TestMeet_WhoWasCutOffComesBackOnTheSameConnection(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w, a, s := pair(t, nil)
-		defer w.close()
 		mine := subscribe(t, a, 0)
 		time.Sleep(time.Second)
 		g := w.buses[1].mesh.gate

@@ -37,7 +37,6 @@ func answerers(t *testing.T, w *world, first int, answer func(ctx context.Contex
 func TestQuery_HangingPeersDelayNothing(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 51, nil)
-		defer w.close()
 		w.ring(1, 7, 19)
 		answerers(t, w, 1, func(ctx context.Context, i int) (number, error) {
 			if i%10 == 3 { // 5 of 50
@@ -92,7 +91,6 @@ func TestQuery_HangingPeersDelayNothing(t *testing.T) {
 func TestQuery_CountEndsIt(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 10, nil)
-		defer w.close()
 		w.ring(1, 3)
 		answerers(t, w, 0, func(_ context.Context, i int) (number, error) { return wrapperspb.Int64(int64(i)), nil })
 		start, n := time.Now(), 0
@@ -118,7 +116,6 @@ func TestQuery_CountEndsIt(t *testing.T) {
 func TestQuery_ErrorsSayWhoseTheyAre(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 5, nil)
-		defer w.close()
 		w.ring(1, 2)
 		answerers(t, w, 1, func(_ context.Context, i int) (number, error) {
 			switch i {
@@ -146,7 +143,6 @@ func TestQuery_ErrorsSayWhoseTheyAre(t *testing.T) {
 func TestQuery_WrongAnswersAreRefused(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 3, nil)
-		defer w.close()
 		w.ring(1)
 		topic := join[text](t, w.buses[0], "load")
 		answerers(t, w, 1, func(_ context.Context, i int) (number, error) { return wrapperspb.Int64(int64(i)), nil })
@@ -187,7 +183,6 @@ func TestQuery_WrongAnswersAreRefused(t *testing.T) {
 func TestQuery_FailsWhenItCannotBeAsked(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 1, nil)
-		defer w.close()
 		topic := join[text](t, w.buses[0], "load")
 		n := 0
 		for a, err := range Query[number](t.Context(), topic, say("how much?"), 0) {
@@ -232,7 +227,6 @@ func TestHandle_CloseEndsTheHandlers(t *testing.T) {
 		if time.Since(start) > time.Second {
 			t.Error("the question outlived its bus")
 		}
-		w.close()
 	})
 }
 
@@ -259,6 +253,5 @@ func TestQuery_AnswersThatWaitDoNotHoldUpClose(t *testing.T) {
 		}
 		others.Wait()
 		q.end()
-		w.close()
 	})
 }

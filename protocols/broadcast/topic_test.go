@@ -29,7 +29,6 @@ func pair(t *testing.T, change func(i int, c *Config)) (*world, *Topic[text], *S
 func TestPublish_IsHeardOnceByEverybody(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 5, nil)
-		defer w.close()
 		w.ring(1)
 		var subs []*Subscription[text]
 		var topics []*Topic[text]
@@ -55,8 +54,7 @@ func TestPublish_IsHeardOnceByEverybody(t *testing.T) {
 
 func TestSubscribe_SlowOneIsToldWhatItMissedAndHoldsUpNobody(t *testing.T) {
 	inTime(t, func(t *testing.T) {
-		w, a, fast := pair(t, nil)
-		defer w.close()
+		_, a, fast := pair(t, nil)
 		slow := subscribe(t, fast.topic, 3)
 		for range 10 {
 			must(t, a.Publish(t.Context(), say("x")))
@@ -119,7 +117,6 @@ func TestSubscribe_EndsWithCloseWithTheTopicAndWithTheBus(t *testing.T) {
 func TestPublish_FailsWhenNobodyListens(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 2, nil)
-		defer w.close()
 		w.connect(0, 1)
 		a := join[text](t, w.buses[0], "news")
 		start := time.Now()
@@ -140,7 +137,6 @@ func TestPublish_FailsWhenNobodyListens(t *testing.T) {
 func TestPublish_WaitsForTheFirstListener(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 2, nil)
-		defer w.close()
 		w.connect(0, 1)
 		a := join[text](t, w.buses[0], "news")
 		done := make(chan error, 1)
@@ -156,8 +152,7 @@ func TestPublish_WaitsForTheFirstListener(t *testing.T) {
 
 func TestPublish_IsHeldToItsRateAndLosesNothing(t *testing.T) {
 	inTime(t, func(t *testing.T) {
-		w, a, s := pair(t, nil)
-		defer w.close()
+		_, a, s := pair(t, nil)
 		start := time.Now()
 		heard := 0
 		for range 2000 {
@@ -186,7 +181,6 @@ func TestPublish_IsHeldToItsRateAndLosesNothing(t *testing.T) {
 func TestJoin_TypesThatDoNotFitAreNotHeard(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 3, nil)
-		defer w.close()
 		w.ring(1)
 		texts, times := join[text](t, w.buses[0], "news"), join[*durationpb.Duration](t, w.buses[1], "news")
 		all := join[*anypb.Any](t, w.buses[2], "news")
@@ -226,7 +220,6 @@ func TestAllow_StrangersAreNeitherHeardNorTold(t *testing.T) {
 				c.Allow = func(p peer.ID, topic string) bool { return p != stranger && topic == "news" }
 			}
 		})
-		defer w.close()
 		stranger = w.hosts[2].ID()
 		w.ring(1)
 		var topics []*Topic[text]
@@ -260,7 +253,6 @@ func TestAllow_StrangersWhoOnlyListenAreNotTold(t *testing.T) {
 				c.Allow = func(p peer.ID, _ string) bool { return p != stranger }
 			}
 		})
-		defer w.close()
 		stranger = w.hosts[2].ID()
 		w.ring(1)
 		var subs []*Subscription[text]
@@ -284,7 +276,6 @@ func TestAllow_StrangersWhoOnlyListenAreNotTold(t *testing.T) {
 func TestBus_NetworksDoNotHearOneAnother(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 4, func(i int, c *Config) { c.Network = []string{"one", "two"}[i%2] })
-		defer w.close()
 		w.ring(1, 2)
 		var topics []*Topic[text]
 		var subs []*Subscription[text]

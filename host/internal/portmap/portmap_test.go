@@ -133,16 +133,18 @@ func inHome(t *testing.T, f func(t *testing.T, h *home, m *Mapper)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = m.Run(ctx) })
+		defer func() { // also of a test that gave up: a bubble panics about what is left in it, which hides why
+			cancel()
+			running.Wait()
+			if len(h.mapped) > 0 && !h.gone {
+				t.Errorf("%v is left mapped", h.mapped)
+			}
+			if m.Found() {
+				t.Error("a mapper that has ended says that it maps")
+			}
+		}()
 		synctest.Wait()
 		f(t, h, m)
-		cancel()
-		running.Wait()
-		if len(h.mapped) > 0 && !h.gone {
-			t.Errorf("%v is left mapped", h.mapped)
-		}
-		if m.Found() {
-			t.Error("a mapper that has ended says that it maps")
-		}
 	})
 }
 
