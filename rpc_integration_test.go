@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -219,7 +220,11 @@ func TestNode_ATargetCostsACallNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	objects := func(cc grpc.ClientConnInterface) float64 {
-		return testing.AllocsPerRun(2000, func() { _ = cc.Invoke(ctx, "/bench.Bench/Echo", nil, nil) })
+		least := math.Inf(1)
+		for range 3 { // what else the process makes counts, too
+			least = min(least, testing.AllocsPerRun(2000, func() { _ = cc.Invoke(ctx, "/bench.Bench/Echo", nil, nil) }))
+		}
+		return least
 	}
 	plain, named := objects(n), objects(n.Peer(n.Addrs()[0].String()))
 	if named > plain+2 {
