@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"math"
 	"net"
 	"testing"
 
@@ -74,7 +75,11 @@ func TestChannel_Allocations(t *testing.T) {
 		for range 100 {
 			whoOnce(t, cc)
 		}
-		return testing.AllocsPerRun(500, func() { whoOnce(t, cc) })
+		least := math.Inf(1)
+		for range 3 { // what else the process makes counts, too
+			least = min(least, testing.AllocsPerRun(500, func() { whoOnce(t, cc) }))
+		}
+		return least
 	}
 	base := count(overBufconn(t))
 	ch, id := overChannel(t)

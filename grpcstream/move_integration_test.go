@@ -47,7 +47,9 @@ func TestMove_Loopback(t *testing.T) {
 		})
 	}
 	stream := chat(t, cc, Resumable())
-	sent, stop := make(chan int, 1), make(chan struct{})
+	sent, received, stop := make(chan int, 1), make(chan int, 1), make(chan struct{})
+	end := sync.OnceFunc(func() { close(stop) })
+	defer end()
 	go func() {
 		for i := 0; ; i++ {
 			select {
@@ -61,38 +63,36 @@ func TestMove_Loopback(t *testing.T) {
 		}
 	}()
 	go func() {
-		defer close(stop)
-		taking := func(p PathKind) {
-			poll.Until(t, 20*time.Second, func() string {
-				if got := l.path(); got != p {
-					return fmt.Sprintf("calls take path %q, not %q", got, p)
-				}
-				return ""
-			})
+		n := 0
+		for m := nothing(); stream.RecvMsg(m) == nil; n++ {
+			if m.GetValue() != fmt.Sprint(n) && !t.Failed() {
+				t.Errorf("message %d is %s", n, m.GetValue())
+			}
 		}
-		for range 3 {
-			taking(PathRelay)
-			c := w.connect()
-			taking(PathDirect)
-			_ = c.Close()
-		}
-		taking(PathRelay)
+		received <- n
 	}()
-	received := 0
-	for ; ; received++ {
-		m := nothing()
-		if err := stream.RecvMsg(m); err != nil {
-			break
-		}
-		if m.GetValue() != fmt.Sprint(received) {
-			t.Fatalf("message %d is %s", received, m.GetValue())
-		}
+	taking := func(p PathKind) {
+		poll.Until(t, 20*time.Second, func() string {
+			if got := l.path(); got != p {
+				return fmt.Sprintf("calls take path %q, not %q", got, p)
+			}
+			return ""
+		})
 	}
-	if n := <-sent; n != received {
-		t.Errorf("%d messages sent, %d received", n, received)
+	for range 3 {
+		taking(PathRelay)
+		c := w.connect()
+		taking(PathDirect)
+		_ = c.Close()
+	}
+	taking(PathRelay)
+	end()
+	n := <-received
+	if out := <-sent; out != n {
+		t.Errorf("%d messages sent, %d received", out, n)
 	}
 	l.stop()
 	large.Wait()
 	l.close(5 * time.Second)
-	t.Logf("%d messages over the stream", received)
+	t.Logf("%d messages over the stream", n)
 }
