@@ -250,6 +250,7 @@ func TestQuery_AnswersThatWaitDoNotHoldUpClose(t *testing.T) {
 			must(t, err)
 		case <-time.After(time.Minute):
 			t.Error("the bus does not close")
+			q.end() // so that it does
 		}
 		others.Wait()
 		q.end()
