@@ -257,11 +257,8 @@ func TestRun_Chatter(t *testing.T) {
 	for _, count := range []int{1, 2, 8} {
 		virtual.Test(t, func(t *testing.T) {
 			lan := &segment{}
-			var all []*sim
 			for i := range count {
-				n := newSim(t, lan, i+1)
-				all = append(all, n)
-				n.start(t, "")
+				newSim(t, lan, i+1).start(t, "")
 			}
 			pass(10 * time.Minute)
 			lan.mu.Lock()
