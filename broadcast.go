@@ -28,8 +28,12 @@ func newBus(n *Node, c *config) *broadcast.Bus {
 		},
 		Network: c.network,
 		Allow:   n.mayPublish,
-		Wait:    c.discoveryWait,
-		Logger:  c.logger,
+		Dial: func(asker peer.ID) bool {
+			r, err := n.live()
+			return err == nil && !r.keeper.Parted(asker)
+		},
+		Wait:   c.discoveryWait,
+		Logger: c.logger,
 	})
 }
 

@@ -50,6 +50,9 @@ const (
 	// unreachableAfter and unreachableFor are how many dials must fail, and for how long, before a person is told.
 	unreachableAfter = 2
 	unreachableFor   = 3 * time.Second
+	// maxGuests is how many peers in use are protected from the connection manager besides the neighbors: they must not
+	// be able to hold all connections that a host has.
+	maxGuests = 128
 	// maxBanned bounds how many peers are remembered as disconnected by the user.
 	maxBanned = 1000
 )
@@ -93,6 +96,7 @@ type core struct {
 	inflight  map[peer.ID]struct{} // dials under way
 	width     int                  // dials that may be under way
 	neighbors int
+	protected int                  // neighbors and guests
 	connected int                  // peers with a connection
 	carriers  map[peer.ID]int      // relays, and how many are reached through each
 	tied      func(p peer.ID) bool // tells whether p depends on this node as its relay
@@ -127,7 +131,7 @@ type entry struct {
 	member     bool
 	wasMember  bool
 	neighbor   bool
-	protected  bool          // from the connection manager: a neighbor, or in use
+	protected  bool          // from the connection manager: a neighbor or a guest
 	doubted    time.Time     // it does not say that it is a member, since then
 	unwanted   bool          // to be closed as soon as it is not in use
 	why        closeReason   // why it is closed from here

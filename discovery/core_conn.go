@@ -338,7 +338,11 @@ func (c *core) demote(e *entry) {
 // protect has the connection manager leave a peer's connections alone, or no longer.
 func (c *core) protect(e *entry, on bool) {
 	if e.protected != on {
-		e.protected = on
+		if e.protected = on; on {
+			c.protected++
+		} else {
+			c.protected--
+		}
 		c.do(action{kind: actProtect, peer: e.id, on: on})
 	}
 }

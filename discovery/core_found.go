@@ -111,6 +111,7 @@ func (c *core) drop(e *entry) {
 		c.connected--
 	}
 	c.setPath(e, Path{})
+	c.protect(e, false)
 	delete(c.peers, e.id)
 	c.do(action{kind: actAddrs, peer: e.id})
 }

@@ -141,6 +141,32 @@ func TestCore_OneThatIsUsedOverTheMarkStaysConnected(t *testing.T) {
 	}
 }
 
+// Those who are forgotten, and more than so many who call, are not kept from the connection manager.
+func TestCore_GuestsAreBoundedAndForgotten(t *testing.T) {
+	o := newOne(KeeperConfig{Low: 1, High: 1, InUse: func(peer.ID) bool { return true }})
+	o.arrive("a", true)
+	o.arrive("b", false)
+	o.pass(time.Minute)
+	o.forget("b")
+	o.pass(0)
+	if got := o.protection("b"); !slices.Equal(got, []bool{true, false}) {
+		t.Errorf("one that was forgotten: %v", got)
+	}
+	for i := range maxGuests + 10 {
+		o.arrive(peer.ID(fmt.Sprint("caller", i)), false)
+	}
+	o.pass(time.Minute)
+	if o.protected != maxGuests+1 || o.count(actClose, "") > 0 {
+		t.Errorf("%d are protected, want the neighbor and %d; %d were closed", o.protected, maxGuests, o.count(actClose, ""))
+	}
+	for i := range maxGuests + 10 {
+		o.connDown(peer.ID(fmt.Sprint("caller", i)), 0, closedUnknown)
+	}
+	if o.protected != 1 {
+		t.Errorf("%d are protected when all have gone", o.protected)
+	}
+}
+
 // Who comes by itself and leaves soon, to make room, had something to ask: that says nothing about how full it is.
 func TestCore_AVisitIsNoRefusal(t *testing.T) {
 	for _, tc := range []struct {

@@ -68,7 +68,7 @@ func (c *core) place(e *entry) (wake time.Time) {
 	case c.now.Before(e.grace):
 		return e.grace
 	case c.inUse(e.id), c.needed(e.id):
-		c.protect(e, true) // the connection manager does not know which calls come from there
+		c.protect(e, e.protected || c.protected-c.neighbors < maxGuests) // a guest: the connection manager knows of no calls
 		return c.now.Add(recheck)
 	default:
 		c.protect(e, false)

@@ -48,8 +48,8 @@ type KeeperConfig struct {
 	// Allow says who may be a neighbor; nil allows all. It is asked again twice a second for those who are connected.
 	// It must neither block nor call the keeper.
 	Allow func(peer.ID) bool
-	// InUse says which peers have live calls; their connections are never closed to make room, nor by the connection
-	// manager. nil: none. It must neither block nor call the keeper.
+	// InUse says which peers have live calls; their connections are never closed to make room, and those of 128 of them
+	// are protected from the connection manager as neighbors are. nil: none. It must neither block nor call the keeper.
 	InUse func(peer.ID) bool
 	// Relay says through which relays others may be dialed and handed on: this node's own relays, and those that it may
 	// connect to. On a relay it also means that this node's own circuits are handed on. nil: no address that leads through

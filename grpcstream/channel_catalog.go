@@ -2,6 +2,7 @@ package grpcstream
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -78,7 +79,8 @@ func (c *catalogs) wanted(id peer.ID) bool {
 	return e != nil && e.many && e.tunnel
 }
 
-// read reads a peer's catalog once.
+// read reads a peer's catalog once, over a tunnel of its own: the channel's would stay open, and make each peer with many
+// services look like one in use.
 func (c *catalogs) read(id peer.ID) bool {
 	select {
 	case c.slot <- struct{}{}:
@@ -86,13 +88,25 @@ func (c *catalogs) read(id peer.ID) bool {
 	case <-c.ctx.Done():
 		return false
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, catalogTimeout)
-	defer cancel()
-	names, err := c.ch.cfg.Catalog(ctx, handle{ch: c.ch, sel: &selector{peer: id}})
+	if !c.wanted(id) { // it has left meanwhile
+		return false
+	}
+	names, err := c.ask(id)
 	if err != nil {
 		c.ch.log.Debug("grpcstream: a peer's service list cannot be read", "peer", id, "err", safetext.Clean(err.Error()))
 		return false
 	}
 	c.ch.directory.setCatalog(id, names)
 	return true
+}
+
+func (c *catalogs) ask(id peer.ID) (names []string, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, catalogTimeout)
+	defer cancel()
+	cc, err := c.ch.NewClient(id.String())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cc.Close()) }()
+	return c.ch.cfg.Catalog(ctx, cc)
 }

@@ -21,9 +21,10 @@ const eachAtOnce = 64
 // Nearest has no effect. cc calls that instance, whatever method is called.
 //
 // While none is known it waits for one as a call does, and yields a zero Instance with the reason NO_INSTANCE if none
-// comes, or with Canceled if ctx is before. An instance that says that it is not serving is yielded with the reason NOT_SERVING and not called. When ctx
-// ends, the instances that have not answered are yielded with its error. When the loop is left before, ctx's children
-// that the calls got end. In either case the loop ends after the last call has returned: call must heed its ctx.
+// comes, or Canceled if ctx is canceled before that. An instance that says that it is not serving is yielded with the
+// reason NOT_SERVING and not called. When ctx ends, the instances that have not answered are yielded with its error. When
+// the loop is left before, ctx's children that the calls got end. In either case the loop ends after the last call has
+// returned: call must heed its ctx.
 func (ch *Channel) Each(ctx context.Context, s Selector, call func(ctx context.Context, cc grpc.ClientConnInterface) error) iter.Seq2[Instance, error] {
 	return func(yield func(Instance, error) bool) {
 		sel := namedSelector(s)

@@ -54,6 +54,10 @@ func asDialError(id peer.ID, err error, networkName string) *Error {
 		e.Reason = ReasonBusy
 		e.Message = fmt.Sprintf("a limit was hit on the way to peer %s: %s", id, text)
 		e.Remedy = "try again later, or raise the limit named"
+	case connErr != nil && connErr.ErrorCode == network.ConnGarbageCollected:
+		e.Reason = ReasonNoRoute
+		e.Message = fmt.Sprintf("peer %s had no use for the connection and closed it: %s", id, text)
+		e.Remedy = "try again"
 	case lostUnderway(err):
 		e.Reason = ReasonNoRoute
 		e.Message = fmt.Sprintf("the connection with peer %s was lost: %s", id, text)

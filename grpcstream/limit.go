@@ -136,10 +136,12 @@ func (l *callLimits) acquire(ctx context.Context, p *peerLimit, kind callKind) e
 	return nil
 }
 
+// served takes that a call of the peer has run.
+func (l *callLimits) served(p *peerLimit) { p.called.Store(max(1, int64(time.Since(l.begun)))) }
+
 func (l *callLimits) release(p *peerLimit, kind callKind) {
 	if kind == ordinaryCall {
 		l.all.Release(1)
-		p.called.Store(max(1, int64(time.Since(l.begun))))
 	} else {
 		p.watches.Add(-1)
 	}

@@ -131,6 +131,7 @@ func (t *tunnel) acquire(ctx context.Context, kind callKind) error {
 func (t *tunnel) release(kind callKind) {
 	if kind == ordinaryCall {
 		t.mem.end()
+		t.srv.limits.served(t.limit)
 	}
 	t.srv.limits.release(t.limit, kind)
 }

@@ -150,28 +150,42 @@ func (v *visits) visitLocked(p peer.ID) *visit {
 	return v.of[p]
 }
 
-// end closes the connections to p, unless they are used again or somebody else wants them by now. Those that p made are
-// p's to close.
+// end closes the connections to p, unless they are asked over again, as soon as nobody else uses them. Those that p made are
+// p's to close, and those that are protected are their protectors' affair.
 func (v *visits) end(p peer.ID) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	x := v.of[p]
 	if v.closed || x == nil || x.asking > 0 || time.Since(x.last) < linger {
-		v.mu.Unlock()
 		return
 	}
-	delete(v.of, p)
-	v.ending.Add(1)
-	v.mu.Unlock()
-	defer v.ending.Done()
 	m := v.host.ConnManager()
-	if m.IsProtected(p, "") || v.inUse(p) || idle.CarriedFor(m, p) {
+	if m.IsProtected(p, "") {
+		delete(v.of, p)
 		return
 	}
+	used := v.inUse(p) || idle.CarriedFor(m, p)
+	var over []network.Conn
+	left := false
 	for _, c := range v.host.Network().ConnsToPeer(p) {
-		if c.Stat().Direction == network.DirOutbound && idle.Conn(c) {
-			_ = c.CloseWithError(network.ConnGarbageCollected) // it is gone either way
+		switch {
+		case c.Stat().Direction != network.DirOutbound:
+		case used || !idle.Conn(c):
+			left = true
+		default:
+			over = append(over, c)
 		}
 	}
+	if left {
+		x.timer.Reset(linger)
+	} else {
+		delete(v.of, p)
+	}
+	v.ending.Go(func() {
+		for _, c := range over {
+			_ = c.CloseWithError(network.ConnGarbageCollected) // it is gone either way
+		}
+	})
 }
 
 // close forgets all visits; the host closes their connections. Nothing is asked any more.

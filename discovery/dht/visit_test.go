@@ -110,6 +110,9 @@ func TestVisit_WhatOthersUseIsNotClosed(t *testing.T) {
 			t.Error("the connection was closed under a stream")
 		}
 		_ = s.Reset()
+		if time.Sleep(2 * linger); n.connected(other) {
+			t.Error("the connection is kept when nobody uses it any more")
+		}
 	})
 }
 

@@ -26,10 +26,10 @@ const (
 	// listenWithin is how long a host that does not listen yet is waited for: what it dials before leaves from other ports.
 	listenWithin = time.Second
 	// dialWithin bounds one dial, so that a relay that came back while one was waiting is dialed anew: the last packets of
-	// QUIC and TCP go out at 1.4 s and 1 s. Each third may take longer, for a line as slow as a satellite's, unless the
-	// relay is known to be nearer than nearby.
+	// QUIC and TCP go out at 1.4 s and 1 s. Each third may take longer, for a line as slow as a satellite's and for names
+	// that are slow to be found, or each ninth if the relay was nearer than nearby.
 	dialWithin = 2 * time.Second
-	dialSlowly = 5 * time.Second
+	dialSlowly = 8 * time.Second
 	nearby     = 300 * time.Millisecond
 	// webSocketAfter is how long TCP and QUIC are tried before WebSocket, which costs the relay more, is tried too.
 	webSocketAfter = time.Second
@@ -131,7 +131,7 @@ func (r *relay) hurry(now time.Time) {
 		}
 		r.slots[k].makeshifts = 0
 	}
-	r.ask = now
+	r.ask, r.rtt = now, 0 // the line may be another one
 }
 
 func (c *core) tickRelay(r *relay, soon func(time.Time)) {
@@ -174,11 +174,19 @@ func (c *core) tickSlot(r *relay, k kind, soon func(time.Time)) {
 		return
 	}
 	s.dialing = true
-	within := dialWithin
-	if s.fails%3 == 2 && (r.rtt == 0 || r.rtt > nearby) {
-		within = dialSlowly
+	c.do(action{kind: actDial, peer: r.id, via: k, addrs: s.addrs, timeout: r.patience(s)})
+}
+
+// patience is how long the next dial may take.
+func (r *relay) patience(s *slot) time.Duration {
+	every := 3
+	if r.rtt > 0 && r.rtt < nearby {
+		every = 9
 	}
-	c.do(action{kind: actDial, peer: r.id, via: k, addrs: s.addrs, timeout: within})
+	if s.fails%every == every-1 {
+		return dialSlowly
+	}
+	return dialWithin
 }
 
 // pause returns how long to wait before the next dial.

@@ -21,8 +21,12 @@ func Conn(c network.Conn) bool {
 }
 
 func passing(id string) bool {
-	for _, part := range []string{"/ipfs/id/", "/ipfs/ping/", "/meshsub/", "/floodsub/", "/kad/"} {
-		if strings.Contains(id, part) {
+	if own, ok := strings.CutPrefix(id, "/p2p/"); ok {
+		_, id, _ = strings.Cut(own, "/") // behind the network's name
+		return strings.HasPrefix(id, "meshsub/") || strings.HasPrefix(id, "kad/")
+	}
+	for _, prefix := range []string{"/ipfs/id/", "/ipfs/ping/", "/ipfs/kad/", "/meshsub/", "/floodsub/"} {
+		if strings.HasPrefix(id, prefix) {
 			return true
 		}
 	}

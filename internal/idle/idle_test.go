@@ -31,7 +31,7 @@ func TestConn(t *testing.T) {
 	if !Conn(conn{}) || !Conn(conn{protocols: passing}) {
 		t.Error("a connection that nobody would miss is not idle")
 	}
-	for _, id := range []protocol.ID{"", "/p2p/n/grpc/1.0.0", "/libp2p/circuit/relay/0.2.0/hop"} {
+	for _, id := range []protocol.ID{"", "/p2p/n/grpc/1.0.0", "/p2p/kad/grpc/1.0.0", "/libp2p/circuit/relay/0.2.0/hop"} {
 		if Conn(conn{protocols: append(passing, id)}) {
 			t.Errorf("a connection with a stream of %q is idle", id)
 		}

@@ -26,6 +26,9 @@ type Config struct {
 	// asked for every message that is new, and when a neighbor subscribes, which is for as long as that is connected. It
 	// must not block, and is called from many goroutines at once.
 	Allow func(p peer.ID, topic string) bool
+	// Dial tells whether an asker that is not connected may be dialed, to bring it an answer; nil: everybody may. It must
+	// not block.
+	Dial func(asker peer.ID) bool
 	// Wait is how long Publish and Query wait for another node on the topic; 0 means [DefaultWait].
 	Wait time.Duration
 	// Logger gets what a person should know; nil means [slog.Default].

@@ -134,6 +134,9 @@ func (a *answerer) work(h *heard, q *Question, answer func(context.Context, *hea
 	}
 }
 
+// errNotDialed is why an asker gets no answer.
+var errNotDialed = errors.New("it is not connected, and not to be dialed")
+
 // send brings an answer to the asker.
 func (a *answerer) send(ctx context.Context, h *heard, q *Question, r *Reply) error {
 	host := a.room.mesh.host
@@ -143,6 +146,9 @@ func (a *answerer) send(ctx context.Context, h *heard, q *Question, r *Reply) er
 	}
 	ctx = network.WithAllowLimitedConn(ctx, "answer")
 	if host.Network().Connectedness(h.from) == network.NotConnected {
+		if dial := a.room.bus.cfg.Dial; dial != nil && !dial(h.from) {
+			return errNotDialed
+		}
 		if err := host.Connect(ctx, peer.AddrInfo{ID: h.from, Addrs: a.dialable(h, q)}); err != nil {
 			return err
 		}

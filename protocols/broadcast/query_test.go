@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -226,6 +227,33 @@ func TestHandle_CloseEndsTheHandlers(t *testing.T) {
 		<-done // a closed bus ends the question
 		if time.Since(start) > time.Second {
 			t.Error("the question outlived its bus")
+		}
+	})
+}
+
+// Who must not dial the asker does not, even to answer.
+func TestQuery_AnswersGoToThoseWhoMayBeDialed(t *testing.T) {
+	inTime(t, func(t *testing.T) {
+		var asker peer.ID
+		w := newWorld(t, 4, func(i int, c *Config) {
+			if i == 3 {
+				c.Dial = func(p peer.ID) bool { return p != asker }
+			}
+		})
+		asker = w.hosts[0].ID()
+		w.connect(0, 1)
+		w.connect(1, 2)
+		w.connect(1, 3)
+		answerers(t, w, 1, func(_ context.Context, i int) (number, error) { return wrapperspb.Int64(int64(i)), nil })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		var from []int64
+		for a, err := range Query[number](ctx, join[text](t, w.buses[0], "load"), say("how much?"), 0) {
+			must(t, err)
+			from = append(from, a.Body.GetValue())
+		}
+		if slices.Sort(from); !slices.Equal(from, []int64{1, 2}) {
+			t.Errorf("answers of %v", from)
 		}
 	})
 }
