@@ -34,8 +34,10 @@ func TestDisconnect_NothingButTheUserBringsAPeerBack(t *testing.T) {
 			if _, err := nodetest.Greet(t, here); err == nil { // which looks for the service
 				t.Fatal("it was called")
 			}
-			for range here.Instances(t.Context(), "nobody.v1.Has") {
-				continue
+			for _, err := range here.Instances(t.Context(), "nobody.v1.Has") {
+				if err == nil {
+					t.Fatal("somebody offers what nobody does")
+				}
 			}
 			for _, c := range here.Host().Network().ConnsToPeer(there.ID()) {
 				t.Fatalf("they are connected: %v", c)

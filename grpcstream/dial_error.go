@@ -54,14 +54,10 @@ func asDialError(id peer.ID, err error, networkName string) *Error {
 		e.Reason = ReasonBusy
 		e.Message = fmt.Sprintf("a limit was hit on the way to peer %s: %s", id, text)
 		e.Remedy = "try again later, or raise the limit named"
-	case connErr != nil && connErr.ErrorCode == network.ConnGarbageCollected:
-		e.Reason = ReasonNoRoute
-		e.Message = fmt.Sprintf("peer %s had no use for the connection and closed it: %s", id, text)
-		e.Remedy = "try again"
 	case lostUnderway(err):
 		e.Reason = ReasonNoRoute
-		e.Message = fmt.Sprintf("the connection with peer %s was lost: %s", id, text)
-		e.Remedy = "check that it is running and that the network between works, and try again"
+		e.Message, e.Remedy = aboutLost(id, connErr)
+		e.Message += ": " + text
 	case strings.Contains(text, "server preface"):
 		e.Reason = ReasonNoAnswer
 		e.Message = fmt.Sprintf("peer %s took the tunnel and did not greet in gRPC: %s", id, text)
@@ -163,4 +159,12 @@ func relayStatus(err error) circuitpb.Status {
 	_, rest, _ := strings.Cut(err.Error(), "error opening relay circuit: ")
 	name, _, _ := strings.Cut(rest, " ")
 	return circuitpb.Status(circuitpb.Status_value[name])
+}
+
+// aboutLost tells how a connection was lost, and what to do.
+func aboutLost(id peer.ID, err *network.ConnError) (message, remedy string) {
+	if err != nil && err.ErrorCode == network.ConnGarbageCollected {
+		return fmt.Sprintf("peer %s had no use for the connection and closed it", id), "try again"
+	}
+	return fmt.Sprintf("the connection with peer %s was lost", id), "check that it is running and that the network between works, and try again"
 }
