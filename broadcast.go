@@ -3,6 +3,7 @@ package p2p
 import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/lynn9388/p2p/protocols/broadcast"
 )
@@ -28,12 +29,9 @@ func newBus(n *Node, c *config) *broadcast.Bus {
 		},
 		Network: c.network,
 		Allow:   n.mayPublish,
-		Dial: func(asker peer.ID) bool {
-			r, err := n.live()
-			return err == nil && !r.keeper.Parted(asker)
-		},
-		Wait:   c.discoveryWait,
-		Logger: c.logger,
+		Dial:    n.mayAnswer,
+		Wait:    c.discoveryWait,
+		Logger:  c.logger,
 	})
 }
 
@@ -43,4 +41,13 @@ const topicMethod = "/p2p.broadcast.v1.Topic/"
 func (n *Node) mayPublish(p peer.ID, topic string) bool {
 	r, err := n.live()
 	return err == nil && (p == r.host.ID() || n.access.mayCall(p, topicMethod+topic))
+}
+
+// mayAnswer tells whether an asker may be dialed to bring it an answer, and at which of the addresses that came through via.
+func (n *Node) mayAnswer(via peer.ID, asker peer.AddrInfo) (at []ma.Multiaddr, ok bool) {
+	r, err := n.live()
+	if err != nil || r.keeper.Parted(asker.ID) {
+		return nil, false
+	}
+	return r.keeper.From("broadcast", via).Accepted(asker.ID, asker.Addrs), true
 }

@@ -83,7 +83,8 @@ func (n *Node) Instances(ctx context.Context, service string, opts ...CallerOpti
 //		…
 //	}) { … }
 //
-// While none is known it waits for one as a call does. When ctx ends, the instances that have not answered come with its
+// While none is known it waits for one as a call does; if none comes it yields a zero Instance with an error of the reason
+// NO_INSTANCE, or Canceled if ctx was canceled before. When ctx ends, the instances that have not answered come with its
 // error; when the loop is left, the calls under way are canceled. The loop ends after the last call has returned, and
 // call has to return when its ctx ends. The service must be named, and [Nearest] has no effect. An instance that says that
 // it is not serving is not called, and comes with an error of the reason NOT_SERVING.

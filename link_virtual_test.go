@@ -1,12 +1,18 @@
 package p2p_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/host/hosttest"
 	"github.com/lynn9388/p2p/p2ptest"
+	"github.com/lynn9388/p2p/protocols/broadcast"
 )
 
 // TestLAN_IsNotLedBeyondItsLink has a node of the default profile beside one that has a relay: what that one knows of the
@@ -37,7 +43,12 @@ func TestLAN_IsNotLedBeyondItsLink(t *testing.T) {
 			}
 			return ""
 		})
+		answering(t, wan)
+		asked := answering(t, lan)
 		time.Sleep(2 * time.Minute) // it asks its neighbor for others, again and again
+		if got := answersTo(t, relay); len(got) != 1 || got[0] != wan.ID() || !asked.Load() {
+			t.Errorf("the relay asked it: %v, and was answered by %v", asked.Load(), got)
+		}
 		if p := infoOf(lan, relay); p.State != "" {
 			t.Errorf("it knows the relay: %+v", p)
 		}
@@ -55,4 +66,40 @@ func TestLAN_IsNotLedBeyondItsLink(t *testing.T) {
 			return ""
 		})
 	})
+}
+
+// answering has a node hear broadcast questions, and answer them.
+func answering(t *testing.T, n *p2p.Node) (asked *atomic.Bool) {
+	t.Helper()
+	asked = new(atomic.Bool)
+	topic, err := broadcast.Join[*wrapperspb.BoolValue](n.Broadcast(), "who")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = broadcast.Handle(topic, func(context.Context, peer.ID, *wrapperspb.BoolValue) (*wrapperspb.BoolValue, error) {
+		asked.Store(true)
+		return wrapperspb.Bool(true), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return asked
+}
+
+// answersTo returns who answers a broadcast question of a node.
+func answersTo(t *testing.T, n *p2p.Node) (from []peer.ID) {
+	t.Helper()
+	topic, err := broadcast.Join[*wrapperspb.BoolValue](n.Broadcast(), "who")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for a, err := range broadcast.Query[*wrapperspb.BoolValue](ctx, topic, wrapperspb.Bool(true), 0) {
+		if err != nil {
+			t.Errorf("%s: %v", a.From, err)
+		}
+		from = append(from, a.From)
+	}
+	return from
 }

@@ -37,9 +37,10 @@ func (n *Node) JoinNetwork(places ...string) error {
 	return n.running.bootstrap.Join(places...)
 }
 
-// Disconnect closes the connections to a peer (ID, ID@host:port or multiaddr). The node does not dial it again by itself,
-// also when it is found anew: a call to it or [Node.Connect] does, and it may come back by itself. A peer that is not known
-// is an error.
+// Disconnect closes the connections to a peer (ID, ID@host:port or multiaddr). While it runs, the node does not dial the
+// peer again by itself, also when others name it: a call to it or [Node.Connect] does. The peer may come back by itself; an
+// allow list keeps it out. At most 1,000 peers are remembered so, and the relays named to [WAN] are dialed again all the
+// same. A peer that is not known is an error.
 func (n *Node) Disconnect(target string) error {
 	r, id, err := n.target("disconnect", target)
 	if err != nil {

@@ -269,7 +269,7 @@ func WithoutReflection() Option {
 }
 
 // WithNeighbors sets the two marks between which the number of neighbors is held: below low the node looks for more, at
-// high it takes no further one. The default is 15 and 20.
+// high a newcomer that is not in use is let go or takes the place of one, by lot. The default is 15 and 20.
 func WithNeighbors(low, high int) Option {
 	return optionFunc(func(c *config) error {
 		if low < 1 || high < low {

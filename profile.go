@@ -23,8 +23,8 @@ const (
 //
 //   - nodes of the same network name are found by multicast DNS on this machine and on its links, and by asking
 //     neighbors for their neighbors;
-//   - nothing beyond the link is contacted, except what JoinNetwork and calls to a full address name, and from there on
-//     the neighbors of those who answer there;
+//   - no public address beyond the links is contacted, except what JoinNetwork and calls to a full address name, and from
+//     there on those whom the nodes there name, also in the table of [WithDHT];
 //   - every node of the network name that reaches this one may call it, until an allow list or an authorizer says
 //     otherwise.
 func LAN() Option { return setProfile(profileLAN, nil) }
@@ -68,7 +68,8 @@ func WAN(relays ...string) Option { return setProfile(profileWAN, relays) }
 //   - the start fails without [WithAllow], [WithAllowFile] or an explicit [WithOpen]: the list says who may connect, call
 //     and be carried, both ends of each connection. An authorizer decides calls and nothing else, so it is not enough.
 //
-// It contacts nobody by itself but those who have connected, those whom JoinNetwork names, and their neighbors.
+// It contacts nobody by itself but those who have connected, those whom JoinNetwork names, and the nodes that these
+// name, as neighbors or in the table.
 func Relay() Option { return setProfile(profileRelay, nil) }
 
 func setProfile(p profile, relays []string) Option {

@@ -163,8 +163,12 @@ func relayStatus(err error) circuitpb.Status {
 
 // aboutLost tells how a connection was lost, and what to do.
 func aboutLost(id peer.ID, err *network.ConnError) (message, remedy string) {
-	if err != nil && err.ErrorCode == network.ConnGarbageCollected {
+	switch {
+	case err == nil || err.ErrorCode != network.ConnGarbageCollected:
+	case err.Remote:
 		return fmt.Sprintf("peer %s had no use for the connection and closed it", id), "try again"
+	default:
+		return fmt.Sprintf("the connection with peer %s was closed for want of use", id), "try again"
 	}
 	return fmt.Sprintf("the connection with peer %s was lost", id), "check that it is running and that the network between works, and try again"
 }

@@ -21,7 +21,8 @@ const (
 	ReasonNoInstance Reason = "NO_INSTANCE"
 	// ReasonNotServing (Unavailable): the instances known say that they are not serving.
 	ReasonNotServing Reason = "NOT_SERVING"
-	// ReasonNoRoute (Unavailable): the peer is known and cannot be reached.
+	// ReasonNoRoute (Unavailable): the peer is known and cannot be reached, or its connection ended before the call
+	// could begin.
 	ReasonNoRoute Reason = "NO_ROUTE"
 	// ReasonNoAnswer (Unavailable): the peer took the connection and then did not speak gRPC in time.
 	ReasonNoAnswer Reason = "NO_ANSWER"

@@ -26,8 +26,8 @@ const (
 	maxProtocols = 1024
 
 	// Above highMark connections the connection manager closes unprotected ones until lowMark are left; a new
-	// connection is spared for connGrace. A node's neighbors are protected, so the marks leave room for callers; a relay's
-	// are higher by what it carries.
+	// connection is spared for connGrace. Neighbors, relays, those that are called and some callers are protected by the
+	// packages that know them, so the marks leave room for others; a relay's are higher by what it carries.
 	lowMark   = 160
 	highMark  = 192
 	connGrace = 10 * time.Second

@@ -9,8 +9,8 @@
 //
 // Everything is bounded: the records kept (see [MaxRecords]), the services announced ([MaxServices]), the size of
 // messages, the rate of a peer's requests, how many are answered at once and for how long, the lookups at once, and the
-// rounds of announcing. Connections that it made and nobody else wants are let go after a second, so that the neighbors
-// stay who they are.
+// rounds of announcing. Connections that it made are closed a second after the last question, as soon as nobody else uses
+// them, so that the neighbors stay who they are.
 package dht
 
 import (

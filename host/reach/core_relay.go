@@ -14,7 +14,7 @@ import (
 // The figures of keeping relays, each with its reason.
 const (
 	// A relay that is away is dialed again after the first pause, twice as long after each failure, and at least as often
-	// as the longest: a relay that is back is noticed within two seconds, and a dead one costs a few packets.
+	// as the longest: a relay that is back is noticed within a few seconds, and a dead one costs a few packets.
 	pauseFirst = 100 * time.Millisecond
 	pauseAway  = 2 * time.Second
 	// pauseMore is the longest pause between dials over a second transport while the first works.

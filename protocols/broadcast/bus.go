@@ -11,6 +11,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // DefaultWait is how long [Topic.Publish] and [Query] wait for another node on the topic.
@@ -26,9 +27,10 @@ type Config struct {
 	// asked for every message that is new, and when a neighbor subscribes, which is for as long as that is connected. It
 	// must not block, and is called from many goroutines at once.
 	Allow func(p peer.ID, topic string) bool
-	// Dial tells whether an asker that is not connected may be dialed, to bring it an answer; nil: everybody may. It must
-	// not block.
-	Dial func(asker peer.ID) bool
+	// Dial tells whether an asker that is not connected may be dialed, to bring it an answer, and at which of its
+	// addresses, of which the neighbor via told. nil: everybody may be, at those that reach as far as the connections to
+	// via. It must not block.
+	Dial func(via peer.ID, asker peer.AddrInfo) (at []ma.Multiaddr, ok bool)
 	// Wait is how long Publish and Query wait for another node on the topic; 0 means [DefaultWait].
 	Wait time.Duration
 	// Logger gets what a person should know; nil means [slog.Default].

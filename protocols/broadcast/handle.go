@@ -28,7 +28,7 @@ const maxBusy = 64
 // Handle answers the questions that others, and this node, ask on the topic by [Query]. The handler is called from
 // many goroutines at once, at most 64, with the asker as its signature proves and with a context that ends when the
 // asker no longer waits, after [MaxAnswerTime], and when the bus is closed; it must return then. What it returns goes
-// directly to the asker, to whom a connection is made if there is none. An error is sent as its gRPC status, or else as
+// directly to the asker, to whom a connection is made if there is none and [Config.Dial] lets it. An error is sent as its gRPC status, or else as
 // Unknown with its text; a panic as Internal.
 //
 // The function returned ends it; so do the ends of the topic and the bus.
@@ -146,10 +146,11 @@ func (a *answerer) send(ctx context.Context, h *heard, q *Question, r *Reply) er
 	}
 	ctx = network.WithAllowLimitedConn(ctx, "answer")
 	if host.Network().Connectedness(h.from) == network.NotConnected {
-		if dial := a.room.bus.cfg.Dial; dial != nil && !dial(h.from) {
+		at, ok := a.dialable(h, q)
+		if !ok {
 			return errNotDialed
 		}
-		if err := host.Connect(ctx, peer.AddrInfo{ID: h.from, Addrs: a.dialable(h, q)}); err != nil {
+		if err := host.Connect(ctx, peer.AddrInfo{ID: h.from, Addrs: at}); err != nil {
 			return err
 		}
 	}
@@ -168,18 +169,21 @@ func (a *answerer) send(ctx context.Context, h *heard, q *Question, r *Reply) er
 	return s.Close()
 }
 
-// dialable are the asker's addresses that are as wide as the connection over which they came: a stranger's word makes
-// nobody dial into a network that the stranger is not in.
-func (a *answerer) dialable(h *heard, q *Question) []ma.Multiaddr {
+// dialable tells whether the asker may be dialed, and at which of its addresses. A stranger's word makes nobody dial into a
+// network that the stranger is not in.
+func (a *answerer) dialable(h *heard, q *Question) (at []ma.Multiaddr, ok bool) {
+	var named []ma.Multiaddr
+	for _, b := range q.GetAddrs() {
+		if m, err := ma.NewMultiaddrBytes(b); err == nil {
+			named = append(named, m)
+		}
+	}
+	if dial := a.room.bus.cfg.Dial; dial != nil {
+		return dial(h.via, peer.AddrInfo{ID: h.from, Addrs: named})
+	}
 	scope := addr.Public
 	for _, c := range a.room.mesh.host.Network().ConnsToPeer(h.via) {
 		scope = min(scope, addr.ScopeOf(c.RemoteMultiaddr()))
 	}
-	var out []ma.Multiaddr
-	for _, b := range q.GetAddrs() {
-		if at, err := ma.NewMultiaddrBytes(b); err == nil && scope > addr.Unusable && addr.ScopeOf(at) >= scope {
-			out = append(out, at)
-		}
-	}
-	return out
+	return slices.DeleteFunc(named, func(m ma.Multiaddr) bool { return scope == addr.Unusable || addr.ScopeOf(m) < scope }), true
 }

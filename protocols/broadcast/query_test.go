@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -237,7 +238,7 @@ func TestQuery_AnswersGoToThoseWhoMayBeDialed(t *testing.T) {
 		var asker peer.ID
 		w := newWorld(t, 4, func(i int, c *Config) {
 			if i == 3 {
-				c.Dial = func(p peer.ID) bool { return p != asker }
+				c.Dial = func(_ peer.ID, p peer.AddrInfo) ([]ma.Multiaddr, bool) { return p.Addrs, p.ID != asker }
 			}
 		})
 		asker = w.hosts[0].ID()

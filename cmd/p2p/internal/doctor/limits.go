@@ -33,9 +33,9 @@ func (l Limits) Judge() []Check {
 		out = append(out, c)
 	}
 	if l.MaxConnections > 0 {
-		c := pass(nameConnections, "%d, idle ones are closed above %d", l.Connections, l.MaxConnections)
+		c := pass(nameConnections, "%d, unprotected ones are closed above %d", l.Connections, l.MaxConnections)
 		if l.Connections > l.MaxConnections {
-			c = warn(nameConnections, "%d, and idle ones are closed above %d", l.Connections, l.MaxConnections).todo("start further nodes that offer the same, or further relays")
+			c = warn(nameConnections, "%d, and unprotected ones are closed above %d", l.Connections, l.MaxConnections).todo("start further nodes that offer the same, or further relays")
 		}
 		out = append(out, c)
 	}
