@@ -57,13 +57,17 @@ func (o Origin) circuit(p peer.ID, a ma.Multiaddr) (ma.Multiaddr, peer.ID, bool)
 	return short, relay, err == nil
 }
 
-// dialable tells whether a is IP, port and nothing that leads further.
+// dialable tells whether a is IP, port and nothing that leads further, nor a name that is none.
 func dialable(a ma.Multiaddr) bool {
 	port := false
 	for _, c := range a {
 		switch c.Protocol().Code {
 		case ma.P_CIRCUIT, ma.P_P2P, ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_DNSADDR, ma.P_UNIX:
 			return false
+		case ma.P_SNI:
+			if !addr.HostName(c.Value()) { // it may be any bytes
+				return false
+			}
 		case ma.P_TCP, ma.P_UDP:
 			port = c.Value() != "0"
 		}

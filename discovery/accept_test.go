@@ -73,6 +73,19 @@ func TestAccepted_CountsAndOtherPeers(t *testing.T) {
 	}
 }
 
+// A name in an address may be any bytes.
+func TestAccepted_NamesAreNames(t *testing.T) {
+	for name, want := range map[string]bool{"relay.example.org": true, "a\xffb": false, "a\x1b[2Jb": false} {
+		a, err := ma.NewMultiaddr("/ip4/9.9.9.9/tcp/443/tls/sni/" + name + "/ws")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := accepted(testID(t), []ma.Multiaddr{a}, Origin{}); (len(got) == 1) != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
 func TestOrigin_NeverNarrower(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ip := rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "ip")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -35,13 +36,14 @@ type socket struct {
 	index int
 	group netip.Addr
 	dst   *net.UDPAddr
-	told  bool // the system tells where packets came in
+	told  bool           // the system tells where packets came in
+	links []netip.Prefix // of the interface
 }
 
 // openSocket joins the group on an interface.
 func openSocket(id linkID, iface host.Interface) (_ conn, err error) {
 	ifi := &net.Interface{Index: iface.Index, Name: iface.Name, Flags: iface.Flags}
-	s := &socket{index: iface.Index, group: group(id.v6)}
+	s := &socket{index: iface.Index, group: group(id.v6), links: iface.Addrs}
 	s.dst = net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.group, port))
 	if s.pc, err = listenPort(id.v6, iface.Index); err != nil {
 		return nil, fmt.Errorf("open UDP port %d: %w", port, err)
@@ -74,22 +76,36 @@ func (s *socket) read(b []byte) (n int, err error) {
 	for {
 		var index int
 		var dst net.IP
+		var from net.Addr
 		if s.v6 != nil {
 			var cm *ipv6.ControlMessage
-			if n, cm, _, err = s.v6.ReadFrom(b); err == nil && cm != nil {
+			if n, cm, from, err = s.v6.ReadFrom(b); err == nil && cm != nil {
 				index, dst = cm.IfIndex, cm.Dst
 			}
 		} else {
 			var cm *ipv4.ControlMessage
-			if n, cm, _, err = s.v4.ReadFrom(b); err == nil && cm != nil {
+			if n, cm, from, err = s.v4.ReadFrom(b); err == nil && cm != nil {
 				index, dst = cm.IfIndex, cm.Dst
 			}
 		}
-		// What was sent to this host alone may come from anywhere; what came to the group comes from the link.
-		if err != nil || !s.told || index == s.index && dst.IsMulticast() {
+		if err != nil || s.fromLink(index, dst, from) {
 			return n, err
 		}
 	}
+}
+
+// fromLink tells whether a packet came from the link: what was sent to this host alone may come from anywhere, what came to
+// the group comes from the link. A system that does not tell that leaves the sender's address.
+func (s *socket) fromLink(index int, dst net.IP, from net.Addr) bool {
+	if s.told {
+		return index == s.index && dst.IsMulticast()
+	}
+	u, ok := from.(*net.UDPAddr)
+	if !ok {
+		return false
+	}
+	ip := u.AddrPort().Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(s.links, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 func (s *socket) write(b []byte) error {

@@ -51,7 +51,7 @@ func greet(ctx context.Context, node *p2p.Node, name string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(reply.GetText())
+	fmt.Printf("%q\n", reply.GetText()) // quoted: somebody else chose it
 	return nil
 }
 

@@ -73,7 +73,7 @@ func greet(ctx context.Context, w io.Writer, node *p2p.Node, calls int) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s (after %v)\n", reply.GetText(), time.Since(begin).Round(time.Millisecond))
+		fmt.Fprintf(w, "%q (after %v)\n", reply.GetText(), time.Since(begin).Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -15,7 +15,7 @@ import (
 
 func TestGreet_BeginsAtTheRelayAndGoesOnDirectly(t *testing.T) {
 	if got := greetBetween(t, hosttest.PortRestricted, hosttest.PortRestricted); !regexp.MustCompile(
-		`(?s)\AHello Ada, you call .*\nHello Ada, you call directly, over quic-v1 \(after \S+\)\n\z`).MatchString(got) {
+		`(?s)\A"Hello Ada, you call .*\n"Hello Ada, you call directly, over quic-v1" \(after \S+\)\n\z`).MatchString(got) {
 		t.Errorf("the last call is not direct:\n%s", got)
 	}
 }

@@ -168,7 +168,7 @@ func hostComponent(host string) (ma.Multiaddr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ipComponent(ip)
 	}
-	if !hostName(host) {
+	if !HostName(host) {
 		return nil, fmt.Errorf("%q is neither an IP address nor a host name", host)
 	}
 	a, err := ma.NewMultiaddr("/dns/" + host)
@@ -178,9 +178,9 @@ func hostComponent(host string) (ma.Multiaddr, error) {
 	return a, nil
 }
 
-// hostName tells whether s may name a host: labels of letters, digits, - and _, the last of which is no number, so
+// HostName tells whether s may name a host: labels of letters, digits, - and _, the last of which is no number, so
 // that a mistyped IP address is not looked up.
-func hostName(s string) bool {
+func HostName(s string) bool {
 	s = strings.TrimSuffix(s, ".")
 	if len(s) > 253 {
 		return false

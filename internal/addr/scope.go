@@ -155,7 +155,7 @@ func HostPort(a ma.Multiaddr) (string, bool) {
 		switch a[0].Protocol().Code {
 		case ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
 			host = a[0].Value()
-			ok = hostName(host) // a peer may have made it up
+			ok = HostName(host) // a peer may have made it up
 		}
 	}
 	for _, p := range []int{ma.P_TCP, ma.P_UDP} {

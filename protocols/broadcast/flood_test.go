@@ -9,10 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -100,6 +103,12 @@ func TestFlood_IsCutOffWhileTheOthersAreHeard(t *testing.T) {
 			t.Helper()
 			e := message(t, n)
 			e.Time = time.Now().Add(-6 * time.Hour).UnixNano()
+			return forge(t, w.hosts[2], wireTopic("test", "news"), n, e)
+		}},
+		{"another's of two minutes ago", func(t *testing.T, w *world, _ corehost.Host, n uint64) *pb.Message {
+			t.Helper()
+			e := message(t, n)
+			e.Time = time.Now().Add(-MaxAge - time.Second).UnixNano()
 			return forge(t, w.hosts[2], wireTopic("test", "news"), n, e)
 		}},
 		{"what is no message", func(t *testing.T, w *world, self corehost.Host, n uint64) *pb.Message {
@@ -195,6 +204,62 @@ func flood(t *testing.T, forged func(t *testing.T, w *world, self corehost.Host,
 	if grown > 32<<20 {
 		t.Errorf("the heap grew by %d MiB", grown>>20)
 	}
+}
+
+// GossipSub holds what is rejected against all who have sent the message. Where honest nodes may differ, nothing is: one
+// that has passed it on is not at fault, whoever else sent it.
+func TestValidate_OnlyWhatAllRejectIsRejected(t *testing.T) {
+	inTime(t, func(t *testing.T) {
+		var stranger peer.ID
+		w := newWorld(t, 3, func(i int, c *Config) {
+			c.Allow = func(p peer.ID, _ string) bool { return p != stranger }
+		})
+		w.ring(1)
+		room := join[text](t, w.buses[0], "news").room
+		author, other := w.hosts[1].ID(), w.hosts[2].ID()
+		verdict := func(via, from peer.ID, data []byte) pubsub.ValidationResult {
+			m := &pubsub.Message{Message: &pb.Message{From: []byte(from), Data: data}}
+			return room.validate(t.Context(), via, m)
+		}
+		encoded := func(n uint64, ago time.Duration) []byte {
+			e := message(t, n)
+			e.Time = time.Now().Add(-ago).UnixNano()
+			data, err := proto.Marshal(e)
+			must(t, err)
+			return data
+		}
+		for _, via := range []peer.ID{author, other} {
+			if got := verdict(via, author, []byte("no message")); got != pubsub.ValidationReject {
+				t.Errorf("what is no message: %v", got)
+			}
+			for _, ago := range []time.Duration{MaxAge + time.Second, 3 * MaxAge, -MaxAge - time.Second} {
+				if got := verdict(via, author, encoded(1, ago)); got != pubsub.ValidationIgnore {
+					t.Errorf("of %v ago: %v", ago, got)
+				}
+			}
+		}
+		seen := encoded(2, 0)
+		if got := verdict(author, author, seen); got != pubsub.ValidationAccept {
+			t.Errorf("a good one: %v", got)
+		}
+		time.Sleep(seenFor + time.Second)
+		for _, via := range []peer.ID{author, other} {
+			if got := verdict(via, author, seen); got != pubsub.ValidationIgnore {
+				t.Errorf("the same again: %v", got)
+			}
+		}
+		last := pubsub.ValidationAccept
+		for n := range uint64(heardBurst + 2) {
+			last = verdict(author, author, encoded(10+n, 0))
+		}
+		if last != pubsub.ValidationIgnore {
+			t.Errorf("too many: %v", last)
+		}
+		stranger = author
+		if got := verdict(author, author, encoded(5000, 0)); got != pubsub.ValidationIgnore {
+			t.Errorf("a stranger's: %v", got)
+		}
+	})
 }
 
 func TestReplay_IsHeardOnceNowAfter121SecondsAndAfterSixHours(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -19,21 +21,25 @@ import (
 	"github.com/lynn9388/p2p/internal/addr"
 )
 
-// maxHandlers is how many questions a handler works on at once; the rest are answered by ResourceExhausted.
-const maxHandlers = 64
+// maxHandlers is how many questions a handler works on at once, and how many of one asker; the rest are answered by
+// ResourceExhausted.
+const (
+	maxHandlers     = 64
+	maxHandlersEach = maxHandlers / 4
+)
 
 // maxBusy is how many refusals are under way at once; questions beyond them get no answer.
 const maxBusy = 64
 
 // Handle answers the questions that others, and this node, ask on the topic by [Query]. The handler is called from
-// many goroutines at once, at most 64, with the asker as its signature proves and with a context that ends when the
+// many goroutines at once, at most 64 and 16 for one asker, with the asker as its signature proves and with a context that ends when the
 // asker no longer waits, after [MaxAnswerTime], and when the bus is closed; it must return then. What it returns goes
 // directly to the asker, to whom a connection is made if there is none and [Config.Dial] lets it. An error is sent as its gRPC status, or else as
 // Unknown with its text; a panic as Internal.
 //
 // The function returned ends it; so do the ends of the topic and the bus.
 func Handle[Q, A proto.Message](t *Topic[Q], handler func(ctx context.Context, from peer.ID, q Q) (A, error)) (stop func(), err error) {
-	a := &answerer{room: t.room, slots: make(chan struct{}, maxHandlers), busy: make(chan struct{}, maxBusy)}
+	a := &answerer{room: t.room, busy: make(chan struct{}, maxBusy), of: map[peer.ID]int{}}
 	a.answer = func(ctx context.Context, h *heard) *Reply {
 		q, err := unpack[Q](proto.CloneOf(h.envelope.GetBody()))
 		if err != nil {
@@ -71,16 +77,40 @@ func failure(s *status.Status) *Reply {
 	if code == codes.OK || code > codes.Unauthenticated {
 		code = codes.Unknown
 	}
-	text := s.Message()
-	return &Reply{Code: uint32(code), Message: text[:min(len(text), overhead/2)]}
+	text := strings.ToValidUTF8(s.Message(), "\ufffd") // the handler may have put anything into it
+	return &Reply{Code: uint32(code), Message: strings.ToValidUTF8(text[:min(len(text), overhead/2)], "")}
 }
 
 // answerer is the listener that answers questions.
 type answerer struct {
 	room   *room
 	answer func(context.Context, *heard) *Reply
-	slots  chan struct{}
-	busy   chan struct{}
+	busy   chan struct{} // refusals under way
+
+	mu      sync.Mutex
+	working int             // questions
+	of      map[peer.ID]int // of each asker
+}
+
+// begin tells whether there is a place for one more question of an asker; done gives it back.
+func (a *answerer) begin(from peer.ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.working >= maxHandlers || a.of[from] >= maxHandlersEach {
+		return false
+	}
+	a.working++
+	a.of[from]++
+	return true
+}
+
+func (a *answerer) done(from peer.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.working--
+	if a.of[from]--; a.of[from] == 0 {
+		delete(a.of, from)
+	}
 }
 
 // hear implements listener.
@@ -89,25 +119,23 @@ func (a *answerer) hear(h *heard) {
 	if q == nil {
 		return
 	}
-	answer, slots := a.answer, a.slots
-	select {
-	case slots <- struct{}{}:
-	default:
-		slots = a.busy
+	answer, done := a.answer, func() { a.done(h.from) }
+	if !a.begin(h.from) {
 		answer = func(context.Context, *heard) *Reply {
 			return failure(status.New(codes.ResourceExhausted, "too many questions at once"))
 		}
 		select {
-		case slots <- struct{}{}:
+		case a.busy <- struct{}{}:
+			done = func() { <-a.busy }
 		default:
 			return
 		}
 	}
 	if !a.room.bus.background(func() {
-		defer func() { <-slots }()
+		defer done()
 		a.work(h, q, answer)
 	}) {
-		<-slots
+		done()
 	}
 }
 

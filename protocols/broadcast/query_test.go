@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -124,7 +125,7 @@ func TestQuery_ErrorsSayWhoseTheyAre(t *testing.T) {
 			case 1:
 				return nil, status.Error(codes.NotFound, "no load\x1b here")
 			case 2:
-				return nil, errors.New("broken")
+				return nil, errors.New("broken\xff: " + strings.Repeat("é", MaxMessage))
 			case 3:
 				panic("oh")
 			}
@@ -134,9 +135,9 @@ func TestQuery_ErrorsSayWhoseTheyAre(t *testing.T) {
 		for a, err := range Query[number](t.Context(), join[text](t, w.buses[0], "load"), say("how much?"), 4) {
 			got[a.From] = fmt.Sprint(a.Body.GetValue(), " ", status.Code(err), " ", status.Convert(err).Message())
 		}
-		for i, want := range []string{1: `0 NotFound no load\x1b here`, 2: "0 Unknown broken", 3: "0 Internal the handler failed", 4: "7 OK "} {
-			if i > 0 && got[w.hosts[i].ID()] != want {
-				t.Errorf("node %d answered %q, want %q", i, got[w.hosts[i].ID()], want)
+		for i, want := range []string{1: `0 NotFound no load\x1b here`, 2: `0 Unknown broken\ufffd: é`, 3: "0 Internal the handler failed", 4: "7 OK "} {
+			if answer := got[w.hosts[i].ID()]; i > 0 && !strings.HasPrefix(answer, want) || len(answer) > 2*overhead {
+				t.Errorf("node %d answered %q, want %q", i, answer, want)
 			}
 		}
 	})
@@ -228,6 +229,47 @@ func TestHandle_CloseEndsTheHandlers(t *testing.T) {
 		<-done // a closed bus ends the question
 		if time.Since(start) > time.Second {
 			t.Error("the question outlived its bus")
+		}
+	})
+}
+
+// One who asks much does not keep the others out.
+func TestHandle_OneAskerHasAShareOfThePlaces(t *testing.T) {
+	inTime(t, func(t *testing.T) {
+		w := newWorld(t, 3, nil)
+		w.ring(1)
+		answerers(t, w, 2, func(ctx context.Context, _ int) (number, error) {
+			<-ctx.Done() // as long as it may
+			return nil, ctx.Err()
+		})
+		busy := func(asker, questions int) (refused int) {
+			topic := join[text](t, w.buses[asker], "load")
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var mu sync.Mutex
+			var wg sync.WaitGroup
+			for range questions {
+				wg.Go(func() {
+					for _, err := range Query[number](ctx, topic, say("how much?"), 0) {
+						if status.Code(err) == codes.ResourceExhausted {
+							mu.Lock()
+							refused++
+							mu.Unlock()
+						}
+					}
+				})
+			}
+			wg.Wait()
+			return refused
+		}
+		var first, second int
+		var wg sync.WaitGroup
+		wg.Go(func() { first = busy(0, maxHandlersEach+5) })
+		time.Sleep(time.Second)
+		wg.Go(func() { second = busy(1, 1) })
+		wg.Wait()
+		if first != 5 || second != 0 {
+			t.Errorf("refused: %d of the one, %d of the other", first, second)
 		}
 	})
 }

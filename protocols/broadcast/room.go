@@ -3,6 +3,7 @@ package broadcast
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -97,40 +98,57 @@ func (r *room) end() {
 }
 
 // validate is GossipSub's question whether a message holds. It runs before the message is heard and passed on, after its
-// signature was verified. A message that no honest neighbor passes on is held against the one who sent it; where honest
-// ones may disagree, it is ignored, unless its author sent it.
+// signature was verified. Rejected is only what every honest node rejects: GossipSub holds that against all who send the
+// message, at any time. The rest is ignored, and what is wrong with it is held against whoever sent this copy.
 func (r *room) validate(_ context.Context, via peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 	from, now := m.GetFrom(), time.Now()
 	e, err := parse(m.GetData())
 	if err != nil {
 		return pubsub.ValidationReject
 	}
-	disputed := pubsub.ValidationIgnore
-	if via == from {
-		disputed = pubsub.ValidationReject
-	}
 	if via != r.mesh.host.ID() {
-		if !r.bus.cfg.Allow(from, r.name) || !r.understands(e) {
-			return disputed
-		}
-		switch r.history.judge(from, e, len(m.GetData()), now) {
-		case fresh:
-		case early:
-			return pubsub.ValidationIgnore // a neighbor may well have it in stock
-		case old:
-			r.warnOfClock(from, via, e, now)
-			return pubsub.ValidationReject
-		case repeated:
-			if now.Sub(e.stamp()) < seenFor {
-				return pubsub.ValidationIgnore
-			}
-			return pubsub.ValidationReject
-		case tooFast:
-			return disputed
+		if fault := r.fault(via, from, e, len(m.GetData()), now); fault >= 0 {
+			r.mesh.gate.strike(via, fault, "not to be heard")
+			return pubsub.ValidationIgnore
 		}
 	}
 	m.ValidatorData = &heard{room: r, from: from, via: via, envelope: e}
 	return pubsub.ValidationAccept
+}
+
+// doubtful is the fault of sending what may be meant for others, or what an honest node passes on now and then, by a clock
+// that is a little behind or after it has missed something. One author at its rate is forgiven; a flood is not.
+const doubtful = 0.05
+
+// fault tells how wrong it is of via to send a message; negative: it is to be heard.
+func (r *room) fault(via, from peer.ID, e *Envelope, size int, now time.Time) float64 {
+	author := via == from // others may not know better
+	if !r.bus.cfg.Allow(from, r.name) || !r.understands(e) {
+		return faultIf(author, doubtful, 0)
+	}
+	switch r.history.judge(from, e, size, now) {
+	case early: // a neighbor may well have it in stock
+		return 0
+	case tooFast:
+		return faultIf(author, 1, 0)
+	case old:
+		r.warnOfClock(from, via, e, now)
+		return faultIf(now.Sub(e.stamp()).Abs() > 2*MaxAge, 1, doubtful)
+	case repeated:
+		if now.Sub(e.stamp()) < seenFor {
+			return 0
+		}
+		return faultIf(author, 1, doubtful)
+	default:
+		return -1
+	}
+}
+
+func faultIf(is bool, fault, otherwise float64) float64 {
+	if is {
+		return fault
+	}
+	return otherwise
 }
 
 // understands tells whether the message has the type of a handle.
@@ -228,6 +246,9 @@ func (r *room) publish(ctx context.Context, e *Envelope) error {
 		return err
 	}
 	if err := r.pace.WaitN(ctx, cost(proto.Size(e)+maxHeader)); err != nil {
+		if ctx.Err() == nil && r.bus.ctx.Err() == nil {
+			err = fmt.Errorf("its turn comes later: at most %d messages a second: %w", Rate, context.DeadlineExceeded)
+		}
 		return r.ending(ctx, err)
 	}
 	if err := r.mesh.flow.wait(ctx, r.topic.ListPeers); err != nil {

@@ -134,6 +134,24 @@ func TestPublish_FailsWhenNobodyListens(t *testing.T) {
 	})
 }
 
+// A deadline before a message's turn at the author's rate is a deadline like any other.
+func TestPublish_ADeadlineBeforeItsTurn(t *testing.T) {
+	inTime(t, func(t *testing.T) {
+		w := newWorld(t, 2, nil)
+		w.connect(0, 1)
+		topic := join[text](t, w.buses[0], "news")
+		subscribe(t, join[text](t, w.buses[1], "news"), 2*Burst)
+		for range Burst {
+			must(t, topic.Publish(t.Context(), say("x")))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := topic.Publish(ctx, say("x")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPublish_WaitsForTheFirstListener(t *testing.T) {
 	inTime(t, func(t *testing.T) {
 		w := newWorld(t, 2, nil)

@@ -221,9 +221,9 @@ func (a *app) peersDisconnectCommand() *cobra.Command {
 	return a.peerCommand(&cobra.Command{
 		Use:   "disconnect PEER",
 		Short: "Close the connections to a peer",
-		Long: `Close the connections to a peer. While it runs, the node does not dial it again by itself, unless
-it is one of its relays, until it is called or connected with "p2p peers connect". It may come back by
-itself: an allow list keeps it out.`,
+		Long: `Close the connections to a peer. While it runs, the node does not dial it again by itself
+(unless it is one of its relays), until it is called or connected with "p2p peers connect".
+It may come back by itself: an allow list keeps it out.`,
 		Example: "  p2p peers disconnect 12D3KooW…",
 	}, func(ctx context.Context, c control.ControlServiceClient, target string) error {
 		res, err := c.Disconnect(ctx, &control.DisconnectRequest{Target: target})

@@ -19,6 +19,7 @@ import (
 	"github.com/lynn9388/p2p/grpcstream"
 	"github.com/lynn9388/p2p/host"
 	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/safetext"
 	"github.com/lynn9388/p2p/protocols/nodeinfo"
 )
 
@@ -104,7 +105,7 @@ func (s *Server) WatchPeers(req *WatchPeersRequest, stream grpc.ServerStreamingS
 func (s *Server) event(e p2p.PeerEvent) *WatchPeersResponse {
 	res := &WatchPeersResponse{Kind: string(e.Kind), Peer: s.peer(e.Peer), Service: e.Service, Time: timestamppb.New(e.Time)}
 	if e.Err != nil {
-		res.Error = e.Err.Error()
+		res.Error = safetext.Clean(e.Err.Error())
 	}
 	return res
 }
@@ -121,7 +122,7 @@ func (s *Server) GetPeer(ctx context.Context, req *GetPeerRequest) (*GetPeerResp
 	known := s.info(t.id)
 	res := &GetPeerResponse{Peer: s.peer(known), Answered: err == nil, Attempts: attemptsOf(known.Attempts)}
 	if err != nil {
-		res.Error = plain(err).Error()
+		res.Error = safetext.Clean(plain(err).Error())
 		return res, nil
 	}
 	if !info.Start.IsZero() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lynn9388/p2p"
 	"github.com/lynn9388/p2p/host/reach"
+	"github.com/lynn9388/p2p/internal/safetext"
 )
 
 // reachability puts how others reach the node into its message.
@@ -51,7 +52,7 @@ func attemptsOf(all []reach.Attempt) (out []*Attempt) {
 	for _, a := range all {
 		attempt := &Attempt{Time: momentOf(a.Time), Took: durationpb.New(a.Took), Role: string(a.Role), Error: a.Err}
 		for _, m := range a.Met {
-			attempt.Met = append(attempt.Met, &Met{Addr: m.Addr.String(), How: m.How, Took: durationpb.New(m.Took), Error: m.Err})
+			attempt.Met = append(attempt.Met, &Met{Addr: safetext.Clean(m.Addr.String()), How: m.How, Took: durationpb.New(m.Took), Error: m.Err})
 		}
 		out = append(out, attempt)
 	}
@@ -82,9 +83,10 @@ func (s *Server) name(senders ...*Sender) {
 	}
 }
 
+// texts are the texts of addresses, which may have any bytes of their peers' in them; a message takes only UTF-8.
 func texts(addrs []ma.Multiaddr) (out []string) {
 	for _, a := range addrs {
-		out = append(out, a.String())
+		out = append(out, safetext.Clean(a.String()))
 	}
 	return out
 }

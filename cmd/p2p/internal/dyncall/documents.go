@@ -35,17 +35,21 @@ func newDocuments(r io.Reader, desc protoreflect.MessageDescriptor, types Types)
 	return &documents{dec: json.NewDecoder(r), desc: desc, types: types}
 }
 
-// next returns the next message, [io.EOF] after the last, or an [*InputError].
+// next returns the next message, [io.EOF] after the last, an [*InputError], or why nothing can be read.
 func (d *documents) next() (*dynamicpb.Message, error) {
 	d.n++
 	var raw json.RawMessage
-	switch err := d.dec.Decode(&raw); {
+	err := d.dec.Decode(&raw)
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	switch {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, &InputError{Document: d.n, Err: errors.New("it ends in the middle")}
-	case err != nil:
+	case syntax:
 		return nil, &InputError{Document: d.n, Err: fmt.Errorf("not JSON: %w", err)}
+	case err != nil:
+		return nil, fmt.Errorf("read input document %d: %w", d.n, err)
 	}
 	msg := dynamicpb.NewMessage(d.desc)
 	if err := (protojson.UnmarshalOptions{Resolver: d.types}).Unmarshal(raw, msg); err != nil {
@@ -63,10 +67,15 @@ func (d *documents) only() (*dynamicpb.Message, error) {
 	case err != nil:
 		return nil, err
 	}
-	if _, err := d.next(); !errors.Is(err, io.EOF) {
+	_, err = d.next()
+	_, bad := errors.AsType[*InputError](err)
+	switch {
+	case errors.Is(err, io.EOF):
+		return msg, nil
+	case err == nil || bad:
 		return nil, &InputError{Document: 2, Err: errors.New("the method takes one message: leave out what follows the first document")}
 	}
-	return msg, nil
+	return nil, err
 }
 
 // withoutPrefix drops "proto:" and the kind of space behind it that protobuf varies on purpose.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
@@ -126,6 +127,16 @@ func TestCall_AnswersWhileTheInputIsOpen(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// That nothing more can be read is not what the input says.
+func TestCall_InputThatCannotBeRead(t *testing.T) {
+	for _, before := range []string{"", "{}"} {
+		_, err := call(t, "One", io.MultiReader(strings.NewReader(before), iotest.ErrReader(context.Canceled)))
+		if _, bad := errors.AsType[*InputError](err); bad || !errors.Is(err, context.Canceled) {
+			t.Errorf("after %q: %v", before, err)
+		}
 	}
 }
 
