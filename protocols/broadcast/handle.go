@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/lynn9388/p2p/internal/addr"
+	"github.com/lynn9388/p2p/internal/places"
 )
 
 // maxHandlers is how many questions a handler works on at once, and how many of one asker; the rest are answered by
@@ -32,14 +32,14 @@ const (
 const maxBusy = 64
 
 // Handle answers the questions that others, and this node, ask on the topic by [Query]. The handler is called from
-// many goroutines at once, at most 64 and 16 for one asker, with the asker as its signature proves and with a context that ends when the
-// asker no longer waits, after [MaxAnswerTime], and when the bus is closed; it must return then. What it returns goes
-// directly to the asker, to whom a connection is made if there is none and [Config.Dial] lets it. An error is sent as its gRPC status, or else as
-// Unknown with its text; a panic as Internal.
+// many goroutines at once, at most 64 and 16 for one asker, with the asker as its signature proves and with a context that
+// ends when the asker no longer waits, after [MaxAnswerTime], and when the bus is closed; it must return then. What it
+// returns goes directly to the asker, to whom a connection is made if there is none and [Config.Dial] lets it. An error is
+// sent as its gRPC status, or else as Unknown with its text; a panic as Internal.
 //
 // The function returned ends it; so do the ends of the topic and the bus.
 func Handle[Q, A proto.Message](t *Topic[Q], handler func(ctx context.Context, from peer.ID, q Q) (A, error)) (stop func(), err error) {
-	a := &answerer{room: t.room, busy: make(chan struct{}, maxBusy), of: map[peer.ID]int{}}
+	a := &answerer{room: t.room, places: places.Places{All: maxHandlers, Each: maxHandlersEach}, busy: make(chan struct{}, maxBusy)}
 	a.answer = func(ctx context.Context, h *heard) *Reply {
 		q, err := unpack[Q](proto.CloneOf(h.envelope.GetBody()))
 		if err != nil {
@@ -85,32 +85,8 @@ func failure(s *status.Status) *Reply {
 type answerer struct {
 	room   *room
 	answer func(context.Context, *heard) *Reply
+	places places.Places // of questions
 	busy   chan struct{} // refusals under way
-
-	mu      sync.Mutex
-	working int             // questions
-	of      map[peer.ID]int // of each asker
-}
-
-// begin tells whether there is a place for one more question of an asker; done gives it back.
-func (a *answerer) begin(from peer.ID) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.working >= maxHandlers || a.of[from] >= maxHandlersEach {
-		return false
-	}
-	a.working++
-	a.of[from]++
-	return true
-}
-
-func (a *answerer) done(from peer.ID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.working--
-	if a.of[from]--; a.of[from] == 0 {
-		delete(a.of, from)
-	}
 }
 
 // hear implements listener.
@@ -119,8 +95,8 @@ func (a *answerer) hear(h *heard) {
 	if q == nil {
 		return
 	}
-	answer, done := a.answer, func() { a.done(h.from) }
-	if !a.begin(h.from) {
+	answer, done := a.answer, func() { a.places.Give(h.from) }
+	if !a.places.Take(h.from) {
 		answer = func(context.Context, *heard) *Reply {
 			return failure(status.New(codes.ResourceExhausted, "too many questions at once"))
 		}

@@ -12,19 +12,25 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/lynn9388/p2p/internal/places"
 )
 
 // Register offers NodeInfoService on r, answered from node. Like every registration it must come before the server is
 // started. Who may call is for the server to decide.
 func Register(r grpc.ServiceRegistrar, node Node) {
-	RegisterNodeInfoServiceServer(r, &server{node: node})
+	RegisterNodeInfoServiceServer(r, newServer(node))
 }
 
 // A server answers from a Node.
 type server struct {
 	UnimplementedNodeInfoServiceServer
 	node    Node
-	watches watches
+	watches places.Places
+}
+
+func newServer(node Node) *server {
+	return &server{node: node, watches: places.Places{All: maxAllWatches, Each: maxWatches}}
 }
 
 func (*server) Ping(_ context.Context, req *PingRequest) (*PingResponse, error) {

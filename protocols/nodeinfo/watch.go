@@ -9,7 +9,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -32,10 +31,10 @@ const (
 func (s *server) Watch(_ *WatchRequest, stream grpc.ServerStreamingServer[WatchResponse]) error {
 	ctx := stream.Context()
 	caller, _ := grpcstream.PeerFromContext(ctx) // whom no connection proves share a limit
-	if !s.watches.begin(caller.ID) {
+	if !s.watches.Take(caller.ID) {
 		return status.Error(codes.ResourceExhausted, "nodeinfo: too many watches run already")
 	}
-	defer s.watches.end(caller.ID)
+	defer s.watches.Give(caller.ID)
 	changes := s.node.Changes(ctx)
 	told := map[string]*Neighbor(nil)
 	for {
@@ -91,36 +90,6 @@ func change(told, now map[string]*Neighbor) *WatchResponse {
 		}
 	}
 	return res
-}
-
-// watches counts those that run.
-type watches struct {
-	mu  sync.Mutex
-	all int
-	of  map[peer.ID]int
-}
-
-func (w *watches) begin(p peer.ID) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.all >= maxAllWatches || w.of[p] >= maxWatches {
-		return false
-	}
-	if w.of == nil {
-		w.of = make(map[peer.ID]int)
-	}
-	w.all++
-	w.of[p]++
-	return true
-}
-
-func (w *watches) end(p peer.ID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.all--
-	if w.of[p]--; w.of[p] == 0 {
-		delete(w.of, p)
-	}
 }
 
 // Watch yields the neighbors of the node behind cc: first all of them, if there are none, too, then each time what has

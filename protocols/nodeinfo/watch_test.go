@@ -121,7 +121,7 @@ func TestWatch_ASlowCallerGetsChangesAsOne(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		g := gate{ctx: ctx, sent: make(chan *WatchResponse)}
 		done := make(chan error, 1)
-		go func() { done <- (&server{node: node{world: w}}).Watch(nil, g) }()
+		go func() { done <- newServer(node{world: w}).Watch(nil, g) }()
 		same(t, &WatchResponse{}, <-g.sent)
 		w.become(who(id[0]))
 		time.Sleep(time.Second) // it is being sent
@@ -208,20 +208,19 @@ func TestWatch_ACallerHasAFew(t *testing.T) {
 }
 
 func TestWatches_AreBoundedInAll(t *testing.T) {
-	var w watches
-	for i := range maxAllWatches {
-		if !w.begin(peer.ID(fmt.Sprint(i))) {
-			t.Fatalf("number %d is refused", i)
+	w := &newServer(nil).watches
+	for range 2 {
+		for i := range maxAllWatches {
+			if !w.Take(peer.ID(fmt.Sprint(i))) {
+				t.Fatalf("number %d is refused", i)
+			}
 		}
-	}
-	if w.begin("one more") {
-		t.Error("one more is let in")
-	}
-	for i := range maxAllWatches {
-		w.end(peer.ID(fmt.Sprint(i)))
-	}
-	if w.all != 0 || len(w.of) != 0 {
-		t.Errorf("%d remain, of %v", w.all, w.of)
+		if w.Take("one more") {
+			t.Error("one more is let in")
+		}
+		for i := range maxAllWatches {
+			w.Give(peer.ID(fmt.Sprint(i)))
+		}
 	}
 }
 
