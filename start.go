@@ -239,7 +239,7 @@ var errLeft = errors.New("it is not connected any more")
 // ask asks one connected peer something over a tunnel of the question's own: one of the node's channel would stay open, and
 // make every peer that was asked look like one in use.
 func (r *running) ask(p peer.ID, question func(cc grpc.ClientConnInterface) error) error {
-	if c := r.host.Network().Connectedness(p); c != network.Connected && c != network.Limited {
+	if r.host.Network().Connectedness(p) == network.NotConnected {
 		return errLeft
 	}
 	cc, err := r.channel.NewClient(p.String())

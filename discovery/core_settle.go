@@ -71,7 +71,6 @@ func (c *core) place(e *entry) (wake time.Time) {
 		c.protect(e, e.protected || c.protected-c.neighbors < maxGuests) // a guest: the connection manager knows of no calls
 		return c.now.Add(recheck)
 	default:
-		c.protect(e, false)
 		c.makeRoom(e)
 	}
 	return time.Time{}

@@ -83,9 +83,9 @@ type KeeperConfig struct {
 // Below the low mark it dials candidates, of other networks than the neighbors' first, a few at once, each with a
 // backoff of its own. Peers that connect by themselves become neighbors up to the high mark. Others stay while they are in
 // use, and for two seconds in any case, so that they can ask for other neighbors; then one is let go by lot among it and
-// the neighbors that are not in use, were not named by the user and are not the two oldest that this node dialed. A lost neighbor is redialed
-// whatever the number of the others, within two seconds at first and each minute later, so that a network that was
-// split grows together again. All connections to members are pinged each ten seconds.
+// the neighbors that are not in use, were not named by the user and are not the two oldest that this node dialed. A lost
+// neighbor is redialed whatever the number of the others, within two seconds at first and each minute later, so that a
+// network that was split grows together again. All connections to members are pinged each ten seconds.
 type Keeper struct {
 	h      corehost.Host
 	cfg    KeeperConfig

@@ -107,8 +107,8 @@ func (r *room) validate(_ context.Context, via peer.ID, m *pubsub.Message) pubsu
 		return pubsub.ValidationReject
 	}
 	if via != r.mesh.host.ID() {
-		if fault := r.fault(via, from, e, len(m.GetData()), now); fault >= 0 {
-			r.mesh.gate.strike(via, fault, "not to be heard")
+		if wrong, is := r.fault(via, from, e, len(m.GetData()), now); is {
+			r.mesh.gate.strike(via, wrong, "not to be heard")
 			return pubsub.ValidationIgnore
 		}
 	}
@@ -120,35 +120,36 @@ func (r *room) validate(_ context.Context, via peer.ID, m *pubsub.Message) pubsu
 // that is a little behind or after it has missed something. One author at its rate is forgiven; a flood is not.
 const doubtful = 0.05
 
-// fault tells how wrong it is of via to send a message; negative: it is to be heard.
-func (r *room) fault(via, from peer.ID, e *Envelope, size int, now time.Time) float64 {
-	author := via == from // others may not know better
+// fault tells whether there is something wrong with a message, and how wrong it is of via to send it.
+func (r *room) fault(via, from peer.ID, e *Envelope, size int, now time.Time) (wrong float64, is bool) {
+	by := func(author, other float64) (float64, bool) { // who passes it on may not know better
+		if via == from {
+			return author, true
+		}
+		return other, true
+	}
 	if !r.bus.cfg.Allow(from, r.name) || !r.understands(e) {
-		return faultIf(author, doubtful, 0)
+		return by(doubtful, 0)
 	}
 	switch r.history.judge(from, e, size, now) {
 	case early: // a neighbor may well have it in stock
-		return 0
+		return 0, true
 	case tooFast:
-		return faultIf(author, 1, 0)
+		return by(1, 0)
 	case old:
 		r.warnOfClock(from, via, e, now)
-		return faultIf(now.Sub(e.stamp()).Abs() > 2*MaxAge, 1, doubtful)
+		if now.Sub(e.stamp()).Abs() > 2*MaxAge {
+			return 1, true
+		}
+		return doubtful, true
 	case repeated:
 		if now.Sub(e.stamp()) < seenFor {
-			return 0
+			return 0, true
 		}
-		return faultIf(author, 1, doubtful)
+		return by(1, doubtful)
 	default:
-		return -1
+		return 0, false
 	}
-}
-
-func faultIf(is bool, fault, otherwise float64) float64 {
-	if is {
-		return fault
-	}
-	return otherwise
 }
 
 // understands tells whether the message has the type of a handle.
